@@ -81,7 +81,7 @@ var replyTable = [replyCount]struct {
 	ReplyOK:               {250, "2.0.0", "OK"},
 	ReplySenderOK:         {250, "2.1.0", "Sender OK"},
 	ReplyRecipientOK:      {250, "2.1.5", "Recipient OK"},
-	ReplyQueued:           {250, "2.0.0", "OK: queued as"},
+	ReplyQueued:           {250, "2.0.0", "OK: queued"},
 	ReplyChunkOK:          {250, "2.0.0", "Chunk OK"},
 	ReplyStartData:        {354, "", "End data with <CR><LF>.<CR><LF>"},
 	ReplyStartTLS:         {220, "2.0.0", "Ready to start TLS"},
