@@ -54,6 +54,9 @@ type QueuedRecipient struct {
 	Recipient
 	// Last is the latest outcome; its zero value means not tried yet.
 	Last Outcome `json:"last,omitzero"`
+	// Reported says that the report on a final outcome was handed over, or that
+	// none is due. An item goes when every recipient is done and reported.
+	Reported bool `json:"reported,omitempty"`
 }
 
 // Done reports whether nothing is left to do for this recipient.
