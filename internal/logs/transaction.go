@@ -1,0 +1,117 @@
+package logs
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"gatepost/internal/mail"
+)
+
+// maxListed is how many recipients one line names; the rest is counted.
+const maxListed = 20
+
+// SMTPTransaction writes the line for one mail that passed the SMTP proxy: to
+// smtp_proxy.log, and to mail.log, which holds everything. d is the verdict, r
+// the reply that the client got, took the time from MAIL to the reply. It is
+// written at every log level.
+func (l *Logs) SMTPTransaction(env *mail.Envelope, d mail.Decision, r mail.Reply, took time.Duration) {
+	record := slog.NewRecord(time.Now(), slog.LevelInfo, "mail", 0)
+	s := &env.Session
+	record.AddAttrs(
+		slog.String("id", env.ID.String()),
+		slog.String("session", s.ID.String()),
+		slog.String("listener", s.Listener),
+		slog.String("client", s.Client.String()),
+		slog.String("helo", s.Helo),
+		slog.String("sender", "<"+env.Sender.String()+">"),
+		slog.String("recipients", listRecipients(env.Recipients)),
+		slog.Int64("size", env.Size),
+		slog.String("verdict", d.Act.String()),
+	)
+	addIfSet(&record, "user", s.User)
+	addIfSet(&record, "tls", s.TLS.Version)
+	addIfSet(&record, "message_id", env.MessageID)
+	addIfSet(&record, "subject", env.Subject)
+	addIfSet(&record, "reason", d.Reason)
+	addIfSet(&record, "findings", listFindings(s.Findings, d.Findings))
+	record.AddAttrs(
+		slog.String("destination", listDestinations(env.Recipients)),
+		slog.String("reply", r.String()),
+		slog.Time("received", env.Received),
+		slog.Duration("took", took.Round(time.Microsecond)),
+	)
+	// Handle, and not a Logger: the level of the configuration does not apply.
+	// It never fails.
+	_ = l.transactions.Handle(context.Background(), record)
+}
+
+func addIfSet(r *slog.Record, key, value string) {
+	if value != "" {
+		r.AddAttrs(slog.String(key, value))
+	}
+}
+
+// listRecipients is "<a@b>,<c@d>" and how many more there are.
+func listRecipients(recipients []mail.Recipient) string {
+	var b strings.Builder
+	for i := range recipients {
+		if i == maxListed {
+			b.WriteString(",+")
+			b.WriteString(strconv.Itoa(len(recipients) - i))
+			break
+		}
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteByte('<')
+		b.WriteString(recipients[i].Address.String())
+		b.WriteByte('>')
+	}
+	return b.String()
+}
+
+// listDestinations names each destination of the recipients once: its
+// transport, and the domain where the transport asks for one.
+func listDestinations(recipients []mail.Recipient) string {
+	var seen []string
+	for i := range recipients {
+		route := &recipients[i].Route
+		name := route.Transport
+		if route.NextHop != "" {
+			name += ":" + route.NextHop
+		}
+		if name == "" || slices.Contains(seen, name) {
+			continue
+		}
+		if len(seen) == maxListed {
+			seen = append(seen, "…")
+			break
+		}
+		seen = append(seen, name)
+	}
+	return strings.Join(seen, ",")
+}
+
+// listFindings is "dnsbl:zen.example.org=match(3)" for what was seen of the
+// session and of the message.
+func listFindings(lists ...[]mail.Finding) string {
+	var parts []string
+	for _, list := range lists {
+		for _, f := range list {
+			name := f.Module
+			if f.Symbol != "" {
+				name += ":" + f.Symbol
+			}
+			name += "=" + string(f.Result)
+			if f.Score != 0 {
+				name += "(" + strconv.FormatFloat(f.Score, 'g', 4, 64) + ")"
+			}
+			parts = append(parts, name)
+		}
+	}
+	return strings.Join(parts, ",")
+}
