@@ -69,6 +69,26 @@ const (
 	ReplyHTTP                             // GET, POST, CONNECT
 	ReplyNoService                        // a policy refuses the connection
 	ReplyProxyHeader                      // PROXY header missing or bad
+	ReplyDelivered                        // outcome: stored in a maildir
+	ReplyDiscarded                        // outcome: transport of kind discard
+	ReplyBadMailbox                       // outcome: recipient cannot name a maildir
+	ReplyNextHopDown                      // outcome: nobody answers at the next hop
+	ReplyNextHopSilent                    // outcome: the next hop did not answer in time
+	ReplyNextHopLost                      // outcome: connection to the next hop broke
+	ReplyNextHopProtocol                  // outcome: the next hop broke the protocol
+	ReplyNextHopNoTLS                     // outcome: TLS is required and not offered
+	ReplyNextHopBadTLS                    // outcome: TLS is required and failed, or the certificate is not good
+	ReplyNextHopAuth                      // outcome: cannot log in to the next hop
+	ReplyNextHopTooBig                    // outcome: over the SIZE that the next hop announces
+	ReplyNextHop7Bit                      // outcome: 8-bit or binary, and must not be converted
+	ReplyNextHopASCII                     // outcome: needs SMTPUTF8 and the next hop lacks it
+	ReplyNextHopReqTLS                    // outcome: REQUIRETLS and the next hop lacks it
+	ReplyNullMX                           // outcome: MX 0 .
+	ReplyNoDomain                         // outcome: the domain does not exist
+	ReplyNoRoute                          // outcome: no mail host of the domain has an address
+	ReplyLoopsBack                        // outcome: the best MX is this host
+	ReplyDNSFailed                        // outcome: the name servers do not answer
+	ReplyInterrupted                      // outcome: Gatepost is stopping
 	replyCount
 )
 
@@ -141,6 +161,28 @@ var replyTable = [replyCount]struct {
 	ReplyHTTP:             {421, "4.7.0", "This is not a web server"},
 	ReplyNoService:        {554, "5.7.1", "No service for you"},
 	ReplyProxyHeader:      {421, "4.7.0", "PROXY header required"},
+	ReplyDelivered:        {250, "2.0.0", "Delivered"},
+	ReplyDiscarded:        {250, "2.0.0", "Discarded"},
+	ReplyBadMailbox:       {553, "5.1.3", "Recipient cannot name a mailbox"},
+
+	// What a DSN says when there is no reply of the next hop to quote.
+	ReplyNextHopDown:     {451, "4.4.1", "No answer from the next hop"},
+	ReplyNextHopSilent:   {451, "4.4.2", "The next hop did not answer in time"},
+	ReplyNextHopLost:     {451, "4.4.2", "Connection to the next hop was lost"},
+	ReplyNextHopProtocol: {451, "4.5.0", "The next hop broke the protocol"},
+	ReplyNextHopNoTLS:    {451, "4.7.4", "The next hop does not offer the TLS that is required"},
+	ReplyNextHopBadTLS:   {451, "4.7.5", "No trusted TLS session with the next hop"},
+	ReplyNextHopAuth:     {451, "4.7.0", "Cannot log in to the next hop"},
+	ReplyNextHopTooBig:   {552, "5.3.4", "Message exceeds the size limit of the next hop"},
+	ReplyNextHop7Bit:     {554, "5.6.3", "The next hop takes 7-bit mail only, and this message must not be converted"},
+	ReplyNextHopASCII:    {553, "5.6.7", "The next hop does not support internationalized mail"},
+	ReplyNextHopReqTLS:   {550, "5.7.30", "The next hop does not support REQUIRETLS"},
+	ReplyNullMX:          {556, "5.1.10", "The domain does not accept mail"},
+	ReplyNoDomain:        {550, "5.1.2", "Domain not found"},
+	ReplyNoRoute:         {550, "5.4.4", "No mail host of the domain has an address"},
+	ReplyLoopsBack:       {554, "5.4.6", "Mail for the domain loops back to this host"},
+	ReplyDNSFailed:       {451, "4.4.3", "Name service does not answer"},
+	ReplyInterrupted:     {451, "4.3.2", "Delivery was interrupted"},
 }
 
 // Reply returns the table's reply for the key.
