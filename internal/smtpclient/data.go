@@ -1,0 +1,170 @@
+package smtpclient
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"gatepost/internal/mail"
+	"gatepost/internal/smtp"
+)
+
+// ErrSpent says that the remote wants no more messages in this session, and
+// another one would do.
+var ErrSpent = errors.New("the session takes no more messages")
+
+var errSize = errors.New("the content does not have the size that it says")
+
+// sent is how far the message itself got.
+type sent struct {
+	// err is why it did not get out whole; nil if it did.
+	err error
+	// local says that the fault is ours: the content could not be read or must
+	// not be sent.
+	local bool
+	// ended says that the remote may have seen the end all the same.
+	ended bool
+}
+
+// bodySink is where the content is written to. It gives the remote time for each
+// block, and keeps an eye on the average.
+type bodySink struct {
+	c     *Conn
+	begun time.Time
+	bytes int64
+	err   error
+}
+
+func (s *bodySink) Write(p []byte) (int, error) {
+	t := &s.c.d.cfg.Timeouts
+	s.bytes += int64(len(p))
+	deadline := time.Now().Add(t.DataBlock)
+	if t.MinRate > 0 {
+		allowed := t.DataBlock + time.Duration(float64(s.bytes)/float64(t.MinRate)*float64(time.Second))
+		if at := s.begun.Add(allowed); at.Before(deadline) {
+			deadline = at
+		}
+	}
+	s.c.armUntil(deadline)
+	n, err := s.c.nc.Write(p)
+	s.err = err
+	return n, err
+}
+
+// sendData sends the message after a 354.
+func (t *txn) sendData() sent {
+	sink := &bodySink{c: t.c, begun: time.Now()}
+	return t.pump(sink, smtp.NewDataWriter(sink, t.buf[:0]))
+}
+
+// sendChunk sends the message as one BDAT command (RFC 3030 §2). What was
+// written cannot be taken back, so it was checked before that somebody wants it.
+func (t *txn) sendChunk() sent {
+	t.buf = append(t.buf[:0], "BDAT "...)
+	t.buf = strconv.AppendInt(t.buf, t.req.Content.Size(), 10)
+	t.buf = append(t.buf, " LAST\r\n"...)
+	sink := &bodySink{c: t.c, begun: time.Now()}
+	return t.pump(sink, smtp.NewChunkWriter(sink, t.buf, t.binary()))
+}
+
+// pump moves the content into w.
+func (t *txn) pump(sink *bodySink, w *smtp.DataWriter) sent {
+	size := t.req.Content.Size()
+	_, err := t.req.Content.WriteTo(w)
+	if err == nil && size >= 0 && w.Written() != size {
+		err = fmt.Errorf("%w: %d instead of %d", errSize, w.Written(), size)
+	}
+	if err == nil {
+		if err = w.Close(); err == nil {
+			return sent{}
+		}
+		return sent{err: err, local: sink.err == nil, ended: sink.err != nil}
+	}
+	return sent{err: err, local: sink.err == nil}
+}
+
+// finish reads the answer to the message and gives it to those who were accepted.
+func (t *txn) finish(s sent) *Error {
+	if s.err == nil {
+		return t.finalReplies()
+	}
+	c := t.c
+	c.over = true
+	if s.local {
+		return t.unreadable(s.err)
+	}
+	// Who stops reading has often said why.
+	c.arm(time.Second)
+	if r, err := c.replies.Read(); err == nil && (r.Temporary() || r.Permanent()) {
+		for _, i := range t.accepted {
+			t.set(i, "eod", r)
+		}
+		return &Error{Stage: "eod", Reply: r}
+	}
+	err := c.ioError("eod", s.err)
+	t.lost(t.accepted, err, s.ended)
+	return err
+}
+
+// finalReplies reads what the remote says to the whole message.
+func (t *txn) finalReplies() *Error {
+	c := t.c
+	c.arm(c.d.cfg.Timeouts.DataDone)
+	step := len(t.accepted)
+	if c.d.cfg.LMTP {
+		step = 1 // RFC 2033 §4.2: one reply for each recipient that was accepted
+	}
+	for n := 0; n < len(t.accepted); n += step {
+		if err := t.finalReply(t.accepted[n : n+step]); err != nil {
+			t.lost(t.accepted[n+step:], err, true)
+			return err
+		}
+	}
+	if c.replies.Buffered() > 0 {
+		// The answer stands, but the next message must not get what follows it.
+		c.over = true
+	}
+	return nil
+}
+
+// finalReply reads one reply to the message, for the given recipients.
+func (t *txn) finalReply(whom []int) *Error {
+	c := t.c
+	r, err := c.reply("eod", c.d.cfg.Timeouts.DataDone)
+	if err == nil && r.Code/100 == 3 {
+		err = c.violation("eod", r)
+	}
+	if err != nil && err.Reply.IsZero() {
+		t.lost(whom, err, true)
+		return err
+	}
+	for _, i := range whom {
+		t.set(i, "eod", r)
+	}
+	return err
+}
+
+// lost records that the session ended with the message on its way. Where its end
+// was sent, the remote may have it, and we must send it again nevertheless: better
+// twice than never (RFC 1047 §2).
+func (t *txn) lost(whom []int, err *Error, ended bool) {
+	o := t.stamp(err.Outcome())
+	o.MaybeDuplicate = ended
+	for _, i := range whom {
+		t.out[i] = o
+	}
+}
+
+// unreadable records that the content itself is at fault. What must not be sent
+// today must not be sent tomorrow; everything else may pass.
+func (t *txn) unreadable(cause error) *Error {
+	o := mail.Outcome{Status: mail.Deferred, Reply: mail.ReplyLocalError.Reply(), Stage: "data", Time: time.Now(), Cause: cause.Error()}
+	if errors.Is(cause, smtp.ErrIllegalData) {
+		o.Status, o.Reply = mail.Failed, mail.ReplyBareLineEnd.Reply()
+	}
+	for _, i := range t.accepted {
+		t.out[i] = t.stamp(o)
+	}
+	return &Error{Stage: "data", Key: mail.ReplyLocalError, Err: fmt.Errorf("read content: %w", cause)}
+}
