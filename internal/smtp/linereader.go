@@ -10,8 +10,8 @@ import (
 // start of the next line; after the others it is not known where commands start,
 // so the session must end.
 var (
-	ErrLineTooLong = errors.New("line too long")
-	ErrLineFlood   = errors.New("line too long to skip")
+	ErrLineTooLong  = errors.New("line too long")
+	ErrLineFlood    = errors.New("line too long to skip")
 	ErrStrayLineEnd = errors.New("bare CR or LF in line")
 )
 
