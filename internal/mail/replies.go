@@ -89,6 +89,12 @@ const (
 	ReplyLoopsBack                        // outcome: the best MX is this host
 	ReplyDNSFailed                        // outcome: the name servers do not answer
 	ReplyInterrupted                      // outcome: Gatepost is stopping
+	ReplyInternal                         // a bug of ours ended the session
+	ReplyConnectDefer                     // a policy defers the connection
+	ReplyEarlyDefer                       // pregreet or pipelining out of turn: defer
+	ReplyEarlyReject                      // the same: reject
+	ReplyAfterStartTLS                    // plaintext commands behind STARTTLS
+	ReplyLineEnd                          // a command line with a bare CR or LF
 	replyCount
 )
 
@@ -161,6 +167,12 @@ var replyTable = [replyCount]struct {
 	ReplyHTTP:             {421, "4.7.0", "This is not a web server"},
 	ReplyNoService:        {554, "5.7.1", "No service for you"},
 	ReplyProxyHeader:      {421, "4.7.0", "PROXY header required"},
+	ReplyInternal:         {421, "4.3.0", "Local error, closing connection"},
+	ReplyConnectDefer:     {421, "4.7.0", "Try again later, closing connection"},
+	ReplyEarlyDefer:       {421, "4.5.0", "Client spoke out of turn, closing connection"},
+	ReplyEarlyReject:      {554, "5.5.0", "Client spoke out of turn"},
+	ReplyAfterStartTLS:    {421, "4.7.0", "Commands after STARTTLS, closing connection"},
+	ReplyLineEnd:          {500, "5.5.2", "Lines must end with CR LF"},
 	ReplyDelivered:        {250, "2.0.0", "Delivered"},
 	ReplyDiscarded:        {250, "2.0.0", "Discarded"},
 	ReplyBadMailbox:       {553, "5.1.3", "Recipient cannot name a mailbox"},
