@@ -59,9 +59,11 @@ func ReadFile(path string) (*List, []BadLine, error) {
 	return Read(f)
 }
 
-// Read reads a list.
-func Read(r io.Reader) (*List, []BadLine, error) {
-	limited := &io.LimitedReader{R: r, N: maxFile + 1}
+// Read reads a list of 256 MiB at most.
+func Read(r io.Reader) (*List, []BadLine, error) { return read(r, maxFile) }
+
+func read(r io.Reader, limit int64) (*List, []BadLine, error) {
+	limited := &io.LimitedReader{R: r, N: limit + 1}
 	lines := bufio.NewReaderSize(limited, 64<<10)
 	l := &List{}
 	var bad []BadLine
@@ -70,7 +72,7 @@ func Read(r io.Reader) (*List, []BadLine, error) {
 		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, nil, err
 		}
-		if limited.N == 0 || len(l.text) > 2*maxFile {
+		if limited.N == 0 || int64(len(l.text)) > 4*limit {
 			return nil, nil, ErrTooLarge
 		}
 		if number == 1 {

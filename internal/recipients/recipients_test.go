@@ -65,7 +65,7 @@ func (endless) Read(p []byte) (int, error) {
 }
 
 func TestAnEndlessFileIsRefused(t *testing.T) {
-	if _, _, err := Read(endless{}); !errors.Is(err, ErrTooLarge) {
+	if _, _, err := read(endless{}, 1<<20); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("got %v", err)
 	}
 }

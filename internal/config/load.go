@@ -1,0 +1,184 @@
+package config
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"gatepost/internal/mail"
+	"gatepost/internal/smtp"
+)
+
+// maxFileSize bounds the configuration file, and each small file that it names.
+const maxFileSize = 16 << 20
+
+// Load reads the configuration file. The Config is nil where one of the
+// problems is an error; with warnings only there are both. Problems are in the
+// order of the file.
+func Load(path string) (*Config, []Problem) {
+	data, err := readFile(path, maxFileSize)
+	if err != nil {
+		return nil, []Problem{{Rule: string(ruleUnreadable), File: path, Message: "can't be read: " + fileError(err)}}
+	}
+	full, err := filepath.Abs(path)
+	if err != nil {
+		full = path
+	}
+	return load(path, filepath.Dir(full), data)
+}
+
+// load is Load without the file: dir is where relative paths begin.
+func load(name, dir string, data []byte) (*Config, []Problem) {
+	// Editors of some systems put a byte order mark in front.
+	data = slices.Clip(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")))
+	b := &binder{file: name, dir: dir, places: map[any]*place{}}
+	root, duplicates, syntax := parseTree(data)
+	if syntax != nil {
+		b.problem(syntax.at, "", &fault{ruleSyntax, "this is not TOML: " + syntax.message, syntaxHint(syntax.message)})
+		return nil, b.problems
+	}
+	for _, d := range duplicates {
+		b.problem(d.at, d.path, &fault{ruleDuplicateKey, fmt.Sprintf("this %s stands here a second time", d.what), fmt.Sprintf("the first is in line %d", d.first.line)})
+	}
+	cfg := &Config{}
+	b.table(reflect.ValueOf(cfg).Elem(), root, scope{at: pos{1, 1}})
+	v := &validator{binder: b, cfg: cfg}
+	v.computedDefaults()
+	v.check()
+	if !HasErrors(b.problems) {
+		b.conform(data)
+	}
+	b.sort()
+	if HasErrors(b.problems) {
+		return nil, b.problems
+	}
+	return cfg, b.problems
+}
+
+// conform holds the file against the library's own decoder, which knows corners
+// of TOML that the tree does not look at.
+func (b *binder) conform(data []byte) {
+	var ignored map[string]any
+	err := toml.Unmarshal(data, &ignored)
+	if err == nil {
+		return
+	}
+	at := pos{1, 1}
+	var de *toml.DecodeError
+	if errors.As(err, &de) {
+		at.line, at.col = de.Position()
+	}
+	b.problem(at, "", &fault{ruleSyntax, "this is not TOML: " + err.Error(), ""})
+}
+
+func syntaxHint(message string) string {
+	switch {
+	case message == "strings must be quoted" || bytes.Contains([]byte(message), []byte("at start of value")):
+		return `put text, sizes and durations in quotes: "50MiB"`
+	case bytes.Contains([]byte(message), []byte("expected keyword")):
+		return "put text in quotes; only true and false stand without"
+	}
+	return ""
+}
+
+func (b *binder) sort() {
+	slices.SortStableFunc(b.problems, func(x, y Problem) int {
+		return cmp.Or(
+			// Problems of the file itself come before those of files it names.
+			boolCompare(x.File != b.file, y.File != b.file),
+			cmp.Compare(x.File, y.File), cmp.Compare(x.Line, y.Line), cmp.Compare(x.Column, y.Column))
+	})
+}
+
+func boolCompare(x, y bool) int {
+	switch {
+	case x == y:
+		return 0
+	case x:
+		return 1
+	}
+	return -1
+}
+
+// computedDefaults sets what depends on other keys or on the host.
+func (v *validator) computedDefaults() {
+	c := v.cfg
+	if c.Hostname == "" && !v.places[&c.Hostname].bad {
+		name, err := os.Hostname()
+		canonical, bad := smtp.CanonicalDomain(name)
+		if err != nil || bad != nil {
+			v.report(ruleNoHostname, &c.Hostname, "is not set, and this host has no name that could stand for it", `write hostname = "gw.example.com" with the name that other servers know this host by`)
+		} else {
+			c.Hostname = DomainName(canonical)
+		}
+	}
+	if c.Postmaster.IsNull() && !v.places[&c.Postmaster].bad {
+		domain := string(c.Hostname)
+		if i := slices.IndexFunc(c.Domains, func(d Domain) bool { return d.Name != "*" && d.Name != "" }); i >= 0 {
+			domain = string(c.Domains[i].Name)
+		}
+		if domain != "" {
+			c.Postmaster = mail.Address{Local: "postmaster", Domain: domain, Raw: "postmaster@" + domain}
+		}
+	}
+	for i := range c.Transports {
+		port := 25
+		if c.Transports[i].Kind == "lmtp" {
+			port = 24
+		}
+		for j := range c.Transports[i].Hosts {
+			if h := &c.Transports[i].Hosts[j]; h.Unix == "" && h.Port == 0 {
+				h.Port = port
+			}
+		}
+	}
+}
+
+// readFile reads a file that must not be larger than limit bytes.
+func readFile(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		return nil, errIsDirectory
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("it is larger than %s", Size(limit))
+	}
+	return data, nil
+}
+
+var errIsDirectory = errors.New("it is a directory")
+
+// fileError shortens what the system says about a file: its name is known.
+func fileError(err error) string {
+	var pe *fs.PathError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "there is no such file"
+	case errors.Is(err, fs.ErrPermission):
+		return "permission denied"
+	case errors.As(err, &pe):
+		return pe.Err.Error()
+	}
+	return err.Error()
+}

@@ -1,0 +1,278 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"gatepost/internal/mail"
+)
+
+// Config is a whole configuration file. The comments on fields are written for
+// administrators; tags: default, enum (allowed values), min and max, example,
+// required, port (default port of a host:port), kinds (transport kinds to which
+// the key applies), any ("*" is allowed).
+type Config struct {
+	// The name of this host, as it stands in the banner, in EHLO, in Received
+	// fields and in delivery reports. It should resolve to this host's address.
+	Hostname DomainName `toml:"hostname" default:"(the host's name)" example:"gw.example.com"`
+	// Where the spool, the queue and the command socket live. The directory is
+	// made at the first start, readable by Gatepost only. It must be on a local
+	// disk, and belongs to one running Gatepost at a time.
+	DataDir Path `toml:"data_dir" required:"true" example:"/var/lib/gatepost"`
+	// Where `mail.log` and `smtp_proxy.log` are written. Empty: everything goes
+	// to standard error, where systemd's journal takes it.
+	LogDir Path `toml:"log_dir" default:"" example:"/var/log/gatepost"`
+	// How much is logged.
+	LogLevel string `toml:"log_level" default:"info" enum:"debug,info,warn,error"`
+	// Plain lines for people, or one JSON object per line.
+	LogFormat string `toml:"log_format" default:"text" enum:"text,json"`
+	// A log file that has grown to this size is set aside and a new one begun.
+	LogMaxSize Size `toml:"log_max_size" default:"100MiB" min:"1MiB"`
+	// How many log files that were set aside are kept, of each log.
+	LogKeep int `toml:"log_keep" default:"10" min:"1" max:"1000"`
+	// Who gets mail for `postmaster` without a domain, reports that can't be
+	// delivered to anyone else, and alarms.
+	Postmaster mail.Address `toml:"postmaster" default:"(postmaster at the first [[domain]])" example:"postmaster@example.com"`
+
+	Admin  Admin  `toml:"admin"`
+	TLS    TLS    `toml:"tls"`
+	DNS    DNS    `toml:"dns"`
+	Limits Limits `toml:"limits"`
+	Queue  Queue  `toml:"queue"`
+
+	Listeners  []Listener  `toml:"listener"`
+	Domains    []Domain    `toml:"domain"`
+	Transports []Transport `toml:"transport"`
+	DKIM       []DKIM      `toml:"dkim"`
+}
+
+// Admin is the HTTP service for monitoring: `/healthz` says whether Gatepost is
+// ready and if not, why; `/metrics` has figures for Prometheus.
+type Admin struct {
+	// Address and port of the service. Empty: off.
+	Listen HostPort `toml:"listen" default:"" port:"required" example:"127.0.0.1:8025"`
+	// Certificate (with its chain, PEM) to serve HTTPS with.
+	TLSCertFile Path `toml:"tls_cert_file" default:"" example:"/etc/gatepost/admin.pem"`
+	// Private key of that certificate.
+	TLSKeyFile Path `toml:"tls_key_file" default:"" example:"/etc/gatepost/admin.key"`
+	// File with the bearer token that `/metrics` asks for. Empty: only clients
+	// on this host may read it.
+	MetricsTokenFile Path `toml:"metrics_token_file" default:"" example:"/etc/gatepost/metrics.token"`
+}
+
+// TLS is the certificate of every listener that does not name its own.
+type TLS struct {
+	// Certificate with its chain, PEM. Empty: a self-signed certificate is made
+	// at the first start, which is enough for other mail servers, not for
+	// people's mail programs.
+	CertFile Path `toml:"cert_file" default:"" example:"/etc/gatepost/cert.pem"`
+	// Private key of that certificate.
+	KeyFile Path `toml:"key_file" default:"" example:"/etc/gatepost/key.pem"`
+	// The oldest version of TLS that is spoken, on all listeners and to next hops.
+	MinVersion string `toml:"min_version" default:"1.2" enum:"1.2,1.3"`
+}
+
+// DNS is how names are resolved.
+type DNS struct {
+	// Name servers to ask, in this order. Empty: those of /etc/resolv.conf. For
+	// `tls = "dane"` use a validating resolver on this host.
+	Servers []HostPort `toml:"servers" default:"[]" port:"53" example:"[\"127.0.0.1:53\"]"`
+	// How long one question may take over all servers.
+	Timeout time.Duration `toml:"timeout" default:"5s" min:"100ms" max:"1m"`
+}
+
+// Limits bounds what clients may cost. The defaults suit a busy gateway.
+type Limits struct {
+	// The largest message that is accepted; announced in EHLO.
+	MaxMessageSize Size `toml:"max_message_size" default:"50MiB" min:"64KiB" max:"2GiB"`
+	// Recipients of one message; more get 452 and are sent in another transaction.
+	MaxRecipients int `toml:"max_recipients" default:"1000" min:"100" max:"50000"`
+	// Sessions at once, over all listeners; more get 421.
+	MaxSessions int `toml:"max_sessions" default:"10000" min:"1" max:"1000000"`
+	// Sessions at once from one client (IPv4 address or IPv6 /64).
+	MaxSessionsPerIP int `toml:"max_sessions_per_ip" default:"50" min:"1" max:"1000000"`
+	// How long a client may take for its next command, and how long it may pause
+	// while it sends a message.
+	CommandTimeout time.Duration `toml:"command_timeout" default:"5m" min:"1s" max:"1h"`
+	// How long one message may take to come in, in all.
+	DataTimeout time.Duration `toml:"data_timeout" default:"10m" min:"1s" max:"1h"`
+	// How fast message data must come in, on average, after the first 30 seconds.
+	MinDataRate Rate `toml:"min_data_rate" default:"500B/s" min:"1B/s" max:"1MiB/s"`
+	// How long a TLS handshake or a PROXY header may take.
+	HandshakeTimeout time.Duration `toml:"handshake_timeout" default:"30s" min:"1s" max:"1m"`
+	// Commands with an error before the session is ended with 421; from half of
+	// it on the answers are slowed down.
+	MaxErrors int `toml:"max_errors" default:"20" min:"1" max:"1000"`
+	// Commands that bring no mail forward (NOOP, RSET, VRFY, …) before 421.
+	MaxJunkCommands int `toml:"max_junk_commands" default:"100" min:"10" max:"100000"`
+	// Received fields in a message before it is refused as looping.
+	MaxHops int `toml:"max_hops" default:"50" min:"10" max:"1000"`
+	// The largest header section of a message.
+	MaxHeaderSize Size `toml:"max_header_size" default:"1MiB" min:"64KiB" max:"16MiB"`
+	// Disk space in data_dir that is left free: below it new mail gets 452 4.3.1.
+	FreeDisk Size `toml:"free_disk" default:"500MiB" min:"0B"`
+}
+
+// Queue bounds the delivery of queued mail.
+type Queue struct {
+	// Deliveries under way at once, over all next hops.
+	MaxActive int `toml:"max_active" default:"1000" min:"1" max:"100000"`
+	// Memory for messages that are delivered right after they came in; those
+	// beyond it are read from the disk again.
+	Memory Size `toml:"memory" default:"64MiB" min:"1MiB" max:"16GiB"`
+	// Delivery reports per hour to one sender about one next hop; beyond it the
+	// failure is only logged, so that nobody is flooded whose address was forged.
+	ReportsPerHour int `toml:"reports_per_hour" default:"20" min:"1" max:"100000"`
+	// A report returns the whole message, where its sender asks for that, only up to
+	// this size; else its headers.
+	MaxReturn Size `toml:"max_return" default:"1MiB" min:"1KiB" max:"100MiB"`
+	// How long a next hop that does not answer rests at most, until it is tried again.
+	MaxRest time.Duration `toml:"max_rest" default:"10m" min:"1s" max:"1d"`
+}
+
+// Listener is one service that accepts mail.
+type Listener struct {
+	// Name in logs, metrics and in `listener` of a [[domain]].
+	Name Name `toml:"name" required:"true" example:"inbound"`
+	// What is spoken.
+	Protocol string `toml:"protocol" default:"smtp" enum:"smtp"`
+	// Addresses and ports to listen on. "[::]:25" is IPv6 only, "0.0.0.0:25"
+	// IPv4 only, ":25" both.
+	Address []HostPort `toml:"address" required:"true" port:"required" example:"[\"0.0.0.0:25\", \"[::]:25\"]"`
+	// off: no encryption. starttls: offered. required: no mail without it.
+	// implicit: encrypted from the first byte (port 465).
+	TLS string `toml:"tls" default:"starttls" enum:"off,starttls,required,implicit"`
+	// Certificate for this listener; with its chain, PEM. Empty: that of [tls].
+	TLSCertFile Path `toml:"tls_cert_file" default:"" example:"/etc/gatepost/mx.pem"`
+	// Private key of that certificate.
+	TLSKeyFile Path `toml:"tls_key_file" default:"" example:"/etc/gatepost/mx.key"`
+	// What becomes of a bare CR or LF and of NUL in a message: normalize
+	// repairs the line end, reject refuses the message. Neither ever ends a message.
+	LineEndings string `toml:"line_endings" default:"normalize" enum:"normalize,reject"`
+	// Networks of clients that may send to any destination. Empty: nobody may;
+	// mail for your own domains needs no trust.
+	TrustedNetworks []netip.Prefix `toml:"trusted_networks" default:"[]" example:"[\"127.0.0.0/8\", \"10.0.0.0/8\"]"`
+	// Networks of load balancers that put a PROXY header (version 1 or 2) in
+	// front. It is then required, and the client's address in it is believed.
+	ProxyProtocolFrom []netip.Prefix `toml:"proxy_protocol_from" default:"[]" example:"[\"10.0.0.7/32\"]"`
+	// Networks of mail proxies whose XCLIENT command is believed.
+	XClientFrom []netip.Prefix `toml:"xclient_from" default:"[]" example:"[\"10.0.0.8/32\"]"`
+	// What becomes of clients that talk before the banner: score notes it for
+	// the flows, defer answers 421, reject answers 554.
+	Pregreet string `toml:"pregreet" default:"score" enum:"score,defer,reject"`
+	// How long the last line of the banner is held back, to see which clients
+	// talk before their turn. "0s": not at all.
+	PregreetDelay time.Duration `toml:"pregreet_delay" default:"0s" min:"0s" max:"1m"`
+	// What becomes of clients that send message data before they are told to:
+	// as for pregreet.
+	Pipelining string `toml:"pipelining" default:"score" enum:"score,defer,reject"`
+}
+
+// Domain says that mail for a domain is ours, and where it goes.
+type Domain struct {
+	// The domain. Its subdomains are not included. "*" is any other domain: it
+	// serves only clients in trusted_networks, never strangers.
+	Name DomainName `toml:"name" required:"true" any:"true" example:"example.com"`
+	// The listener to which this entry applies, or "*" for all. An entry for
+	// the listener comes before one for all listeners.
+	Listener Name `toml:"listener" default:"*" any:"true" example:"inbound"`
+	// Other domains that are treated in the same way, with the same recipients.
+	Aliases []DomainName `toml:"aliases" default:"[]" example:"[\"example.net\"]"`
+	// relay: queue the message and deliver it.
+	Delivery string `toml:"delivery" default:"relay" enum:"relay"`
+	// Name of the [[transport]] that takes the mail to its next hop.
+	Transport Name `toml:"transport" required:"true" example:"exchange"`
+	// Where the valid recipients are listed: `file:PATH`. A recipient is known
+	// if one of them lists it, anyone else gets 550 5.1.1. Empty: every
+	// recipient is accepted, which makes bounces of mail to addresses that do not exist.
+	Recipients []Source `toml:"recipients" default:"[]" example:"[\"file:recipients.txt\"]"`
+	// Character between a user's name and an extension: with "+", the recipient
+	// user+anything is known if user is. Empty: no extensions.
+	RecipientDelimiter string `toml:"recipient_delimiter" default:"" example:"+"`
+}
+
+// Transport is a way to a next hop.
+type Transport struct {
+	// Name in [[domain]], logs, metrics and queue commands.
+	Name Name `toml:"name" required:"true" example:"exchange"`
+	// smtp: the hosts listed. mx: the mail exchangers of the recipient's
+	// domain. lmtp: a mailbox server. maildir: a directory. discard: nowhere.
+	Kind string `toml:"kind" required:"true" enum:"smtp,mx,lmtp,maildir,discard"`
+	// Next hops: host or host:port, port 25 for smtp and 24 for lmtp. For lmtp
+	// also "unix:/path".
+	Hosts []HostPort `toml:"hosts" default:"[]" kinds:"smtp,lmtp" example:"[\"10.0.0.5:25\", \"10.0.0.6:25\"]"`
+	// Which host is taken: failover the first that works, round-robin each in
+	// turn, least-sessions the one with the fewest connections from us.
+	Balance string `toml:"balance" default:"failover" enum:"failover,round-robin,least-sessions" kinds:"smtp,lmtp"`
+	// off: never. opportunistic: if offered, with any certificate. require: no
+	// mail without it. verify: the certificate must be valid for the host or be
+	// the one in tls_ca_file. dane: as TLSA records say (needs a validating
+	// resolver in [dns]).
+	TLS string `toml:"tls" default:"opportunistic" enum:"off,opportunistic,require,verify,dane" kinds:"smtp,mx,lmtp"`
+	// The certificates or certificate authorities that `tls = "verify"` trusts,
+	// PEM. Empty: those of the system.
+	TLSCAFile Path `toml:"tls_ca_file" default:"" kinds:"smtp,mx,lmtp" example:"exchange-ca.pem"`
+	// How to log in at the next hop. Absent: not at all.
+	Auth *Auth `toml:"auth" kinds:"smtp,lmtp"`
+	// When delivery is tried again, and when it is given up.
+	Retry Retry `toml:"retry"`
+	// Connections to one host at once.
+	Sessions int `toml:"sessions" default:"20" min:"1" max:"10000"`
+	// Messages over one connection.
+	MessagesPerSession int `toml:"messages_per_session" default:"100" min:"1" max:"100000" kinds:"smtp,mx,lmtp"`
+	// Local address to connect from. Empty: the system chooses.
+	SourceAddress netip.Addr `toml:"source_address" default:"" kinds:"smtp,mx,lmtp" example:"192.0.2.25"`
+	// Names of the [[dkim]] keys that sign what leaves here. A key signs only
+	// mail whose From is in its domain.
+	DKIM []Name `toml:"dkim" default:"[]" kinds:"smtp,mx,lmtp" example:"[\"example.com\"]"`
+	// Ask for mail exchangers in another way than usual.
+	Lookup Lookup `toml:"lookup" kinds:"mx"`
+	// Port of the mail exchangers.
+	Port int `toml:"port" default:"25" min:"1" max:"65535" kinds:"mx"`
+	// The maildir; made if it does not exist.
+	Path Path `toml:"path" default:"" kinds:"maildir" example:"/var/mail/archive"`
+}
+
+// Auth is how a transport logs in.
+type Auth struct {
+	// PLAIN and LOGIN send the password itself: use them with TLS only.
+	Mechanism string `toml:"mechanism" required:"true" enum:"CRAM-MD5,LOGIN,PLAIN"`
+	// The user's name.
+	Username string `toml:"username" required:"true" example:"gw"`
+	// File whose first line is the password; readable by Gatepost only.
+	PasswordFile Path `toml:"password_file" required:"true" example:"exchange.pw"`
+}
+
+// Retry is what happens while a next hop does not take a message.
+type Retry struct {
+	// Time to wait after each failed attempt; the last one repeats.
+	Delays []time.Duration `toml:"delays" default:"[\"1m\", \"5m\", \"15m\", \"30m\", \"1h\"]" min:"1s" max:"7d"`
+	// Age at which a message is given up.
+	GiveUpAfter time.Duration `toml:"give_up_after" default:"2d" min:"1s" max:"30d"`
+	// What then happens: dsn reports it to the sender, discard only logs it.
+	OnGiveUp string `toml:"on_give_up" default:"dsn" enum:"dsn,discard"`
+	// Age at which the sender is told, once, that the message is late. "0s": never.
+	WarnAfter time.Duration `toml:"warn_after" default:"4h" min:"0s" max:"30d"`
+}
+
+// Lookup changes the MX lookup of a transport.
+type Lookup struct {
+	// Suffix that is appended to each name that is asked for: with
+	// "mx.internal", mail for example.com asks for example.com.mx.internal.
+	Zone DomainName `toml:"zone" default:"" example:"mx.internal"`
+	// Name servers to ask instead of those in [dns].
+	Query []HostPort `toml:"query" default:"[]" port:"53" example:"[\"10.0.0.53:53\"]"`
+}
+
+// DKIM is a key that signs outgoing mail.
+type DKIM struct {
+	// Name in `dkim` of a [[transport]].
+	Name Name `toml:"name" required:"true" example:"example.com"`
+	// The domain that signs: d= in the signature.
+	Domain DomainName `toml:"domain" required:"true" example:"example.com"`
+	// The selector: the public key stands in DNS at SELECTOR._domainkey.DOMAIN.
+	Selector string `toml:"selector" required:"true" example:"s1"`
+	// Private key, PEM, RSA (2048 bits or more) or Ed25519. `gatepost dkim new`
+	// makes one and prints the DNS record.
+	KeyFile Path `toml:"key_file" required:"true" example:"dkim-s1.pem"`
+}

@@ -1,0 +1,65 @@
+// Package route decides whose mail is ours and where it goes: listeners,
+// domains with their aliases, relay control and lists of recipients.
+//
+// Invariants:
+//   - A client that may not relay (mail.Session.MayRelay) reaches only domains
+//     that are configured by name, whatever it writes into the address. The
+//     answer for anything else is the same 550 5.7.1.
+//   - A Table does not change but for the contents of recipient files; a new
+//     configuration makes a new Table.
+//   - A recipient file that can't be read any more, or has a bad line, never
+//     changes who is known: the last good state stays and the log says so.
+//   - No DNS, no network, no lock held across I/O.
+package route
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"gatepost/internal/mail"
+)
+
+// AnyDomain and AnyListener are the "*" of the configuration.
+const (
+	AnyDomain   = "*"
+	AnyListener = "*"
+)
+
+// BuiltinInternet is the transport of Gatepost's own mail to domains for which
+// no entry exists: kind mx with every default. Its name can't be configured.
+const BuiltinInternet = "internet (built-in)"
+
+// ErrLoop says that mail would come back to this host.
+var ErrLoop = errors.New("mail for this host's own name, which is no configured domain, would loop")
+
+// Config is what a Table is made of.
+type Config struct {
+	// Hostname is this host's name, canonical: mail to it is never relayed.
+	Hostname string
+	// Postmaster gets mail for <postmaster>; the zero Address stands for
+	// postmaster at the first domain.
+	Postmaster mail.Address
+	Domains    []Domain
+	// CheckInterval is how often a recipient file is looked at; default 10 s.
+	CheckInterval time.Duration
+	// Log gets a line when a recipient file was read again, or can't be; nil: none.
+	Log *slog.Logger
+}
+
+// Domain is one entry for one listener.
+type Domain struct {
+	// Name and Aliases are canonical domains; Name may be AnyDomain.
+	Name    string
+	Aliases []string
+	// Listener is a listener's name or AnyListener; "" is AnyListener.
+	Listener string
+	// Transport takes the mail; AsksMX says that it looks up the MX of the
+	// recipient's domain, so that each domain is a destination of its own.
+	Transport string
+	AsksMX    bool
+	// RecipientFiles list the known recipients; none: all are known.
+	RecipientFiles []string
+	// Delimiter separates a user from an extension ("+"); "" for none.
+	Delimiter string
+}
