@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,7 +26,7 @@ type source struct {
 	list atomic.Pointer[recipients.List]
 	next atomic.Int64 // when to look again, Unix nanoseconds
 
-	busy  sync.Mutex  // only ever tried, never waited for: guards what follows
+	busy  atomic.Bool // whoever sets it looks, and owns what follows
 	seen  fs.FileInfo // of the state that was read, or tried to
 	fault string      // what the log was told last; "" for nothing
 }
@@ -83,10 +82,10 @@ func (s *source) read() (*recipients.List, error) {
 
 // current returns the list, after a look at the file where it is time for one.
 func (s *source) current() *recipients.List {
-	if now := time.Now(); now.UnixNano() >= s.next.Load() && s.busy.TryLock() {
+	if now := time.Now(); now.UnixNano() >= s.next.Load() && s.busy.CompareAndSwap(false, true) {
 		s.next.Store(now.Add(s.interval).UnixNano())
 		s.look(now)
-		s.busy.Unlock()
+		s.busy.Store(false)
 	}
 	return s.list.Load()
 }

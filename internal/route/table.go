@@ -131,7 +131,7 @@ func (t *Table) Route(listener string, s *mail.Session, r *mail.Recipient) mail.
 	case strings.HasPrefix(a.Domain, "["):
 		return reject(mail.ReplyAddressLiteral, "the recipient's domain is an address literal")
 	case a.Domain == "":
-		return t.toPostmaster(listener, r)
+		return t.toPostmaster(listener, s, r)
 	}
 	e := t.find(listener, a.Domain, s.MayRelay() && a.Domain != t.hostname)
 	switch {
@@ -144,7 +144,7 @@ func (t *Table) Route(listener string, s *mail.Session, r *mail.Recipient) mail.
 		return reject(mail.ReplyRelayDenied, "the local part has a route in it")
 	case !e.knows(a):
 		if isPostmaster(a) {
-			return t.toPostmaster(listener, r)
+			return t.toPostmaster(listener, s, r)
 		}
 		return reject(mail.ReplyNoSuchUser, "no recipient file of "+e.Name+" lists the recipient")
 	}
@@ -156,7 +156,7 @@ func (t *Table) Route(listener string, s *mail.Session, r *mail.Recipient) mail.
 func (t *Table) nobody(listener string, s *mail.Session, r *mail.Recipient) mail.Decision {
 	switch {
 	case r.Address.Domain == t.hostname && isPostmaster(r.Address):
-		return t.toPostmaster(listener, r)
+		return t.toPostmaster(listener, s, r)
 	case !s.MayRelay():
 		return reject(mail.ReplyRelayDenied, "not one of our domains, and not a client that may relay")
 	case r.Address.Domain == t.hostname:
@@ -168,9 +168,9 @@ func (t *Table) nobody(listener string, s *mail.Session, r *mail.Recipient) mail
 
 // toPostmaster accepts mail for the postmaster whether some list knows it or
 // not: RFC 5321 §4.5.1 wants that of everyone who takes in mail.
-func (t *Table) toPostmaster(listener string, r *mail.Recipient) mail.Decision {
+func (t *Table) toPostmaster(listener string, s *mail.Session, r *mail.Recipient) mail.Decision {
 	to := t.postmaster
-	e := t.find(listener, to.Domain, false)
+	e := t.find(listener, to.Domain, s.MayRelay() && to.Domain != t.hostname)
 	if e == nil {
 		// The configured one is not ours, and a stranger's mail must not leave.
 		if to = t.firstPostmaster(listener); !to.IsNull() {
@@ -246,22 +246,20 @@ func (e *entry) knows(a mail.Address) bool {
 		return true
 	}
 	local := strings.ToLower(a.Local)
-	if e.listed(local, a.Domain) {
+	if e.listed(local, a.Domain) || a.Domain != e.Name && e.listed(local, e.Name) {
 		return true
 	}
-	if i := strings.Index(local, e.Delimiter); e.Delimiter != "" && i > 0 {
-		return e.listed(local[:i], a.Domain)
+	i := strings.Index(local, e.Delimiter)
+	if e.Delimiter == "" || i <= 0 {
+		return false
 	}
-	return false
+	return e.listed(local[:i], a.Domain) || a.Domain != e.Name && e.listed(local[:i], e.Name)
 }
 
 func (e *entry) listed(local, domain string) bool {
+	key := local + "@" + domain
 	for _, s := range e.lists {
-		l := s.current()
-		if l.Has(local+"@"+domain) || l.Has(local) || l.Has("@"+domain) {
-			return true
-		}
-		if domain != e.Name && (l.Has(local+"@"+e.Name) || l.Has("@"+e.Name)) {
+		if l := s.current(); l.Has(key) || l.Has(key[:len(local)]) || l.Has(key[len(local):]) {
 			return true
 		}
 	}
