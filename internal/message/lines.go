@@ -172,7 +172,7 @@ func (l *lineReader) look(b []byte, seen *traits) {
 	if last > 0 {
 		crBefore = b[last-1] == '\r'
 	}
-	if endsInLF != (endsInLF && crBefore) || l.lastCR && b[0] != '\n' {
+	if endsInLF && !crBefore || l.lastCR && b[0] != '\n' {
 		seen.bareEnds = true
 	}
 	// Every CR inside must be the one in front of the final LF, or the last byte,
