@@ -1,0 +1,47 @@
+package admin
+
+import (
+	"net/http"
+	"time"
+)
+
+// Status is how the process is.
+type Status struct {
+	Version    string    `json:"version,omitempty"`
+	Hostname   string    `json:"hostname,omitempty"`
+	PID        int       `json:"pid,omitempty"`
+	Started    time.Time `json:"started,omitzero"`
+	ConfigFile string    `json:"config_file,omitempty"`
+	// ConfigLoaded is when the configuration in use was loaded.
+	ConfigLoaded time.Time `json:"config_loaded,omitzero"`
+	// Listeners are the addresses that are listened on, by listener.
+	Listeners map[string][]string `json:"listeners,omitempty"`
+	HealthReport
+}
+
+func (s *Server) routeProcess(r *router) {
+	r.handle("GET", "/api/v1/status", s.status)
+	if s.cfg.Reload != nil {
+		r.handle("POST", "/api/v1/reload", s.reload)
+	}
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	status := s.cfg.Status()
+	status.HealthReport = Report(s.cfg.Health)
+	answer(w, http.StatusOK, status)
+}
+
+// reload loads the configuration again and answers with the status afterwards,
+// or with everything that is wrong with the new one, which then was not taken.
+func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
+	var none struct{}
+	if !decode(w, r, &none) {
+		return
+	}
+	if err := s.cfg.Reload(r.Context()); err != nil {
+		fail(w, http.StatusUnprocessableEntity, err.Error())
+		return
+	}
+	s.status(w, r)
+}

@@ -1,0 +1,165 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/net/netutil"
+)
+
+// Config is what a Server needs. Queue and Health are required; without Metrics
+// or Reload their paths answer 404.
+type Config struct {
+	Queue  Queue
+	Health Health
+	// Metrics answers a scrape.
+	Metrics http.Handler
+	// MetricsTokenFile holds the bearer token for /metrics on TCP; "" lets
+	// clients on this host in, and nobody else.
+	MetricsTokenFile string
+	// Reload loads the configuration again, all or nothing. Its error is for the
+	// administrator and may have several lines.
+	Reload func(context.Context) error
+	// Status tells about the process; ready and checks are added.
+	Status func() Status
+	Log    *slog.Logger // default: discard
+	// MaxConns bounds the connections of each listener; default 100.
+	MaxConns int
+	// Timeout bounds a request on TCP, reading and writing; default 30 s.
+	Timeout time.Duration
+	// ChangeTimeout bounds an operation on the queue, which may have to look at
+	// a million items; default 10 minutes.
+	ChangeTimeout time.Duration
+}
+
+// Limits that nobody needs to change.
+const (
+	maxHeaderBytes = 16 << 10
+	maxBodyBytes   = 1 << 20
+	idleTimeout    = 2 * time.Minute
+	headerTimeout  = 10 * time.Second
+)
+
+// Server serves the API on one kind of listener and the public paths on another.
+type Server struct {
+	cfg Config
+
+	mu      sync.Mutex // guards servers and closed
+	servers []*http.Server
+	closed  bool
+}
+
+// New checks the configuration. It reads the token file once, so that a missing
+// one is known at the start.
+func New(cfg Config) (*Server, error) {
+	if cfg.Queue == nil || cfg.Health == nil {
+		return nil, errors.New("admin: queue and health are required")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Status == nil {
+		cfg.Status = func() Status { return Status{} }
+	}
+	if cfg.MaxConns <= 0 {
+		cfg.MaxConns = 100
+	}
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = 30 * time.Second
+	}
+	if cfg.ChangeTimeout <= 0 {
+		cfg.ChangeTimeout = 10 * time.Minute
+	}
+	if cfg.MetricsTokenFile != "" {
+		if _, err := readToken(cfg.MetricsTokenFile); err != nil {
+			return nil, err
+		}
+	}
+	return &Server{cfg: cfg}, nil
+}
+
+// API is the handler for the unix socket: everything. Whoever can open the
+// socket is an administrator.
+func (s *Server) API() http.Handler {
+	r := newRouter()
+	s.routeQueue(r)
+	s.routeChanges(r)
+	s.routePauses(r)
+	s.routeProcess(r)
+	r.handle("GET", "/healthz", s.health(everything))
+	if s.cfg.Metrics != nil {
+		r.handle("GET", "/metrics", s.cfg.Metrics.ServeHTTP)
+	}
+	return r
+}
+
+// Public is the handler for TCP: /healthz, and /metrics where it is allowed.
+func (s *Server) Public() http.Handler {
+	r := newRouter()
+	r.handle("GET", "/healthz", s.health(s.mayReadMetrics))
+	if s.cfg.Metrics != nil {
+		r.handle("GET", "/metrics", s.metrics)
+	}
+	return r
+}
+
+// ServeAPI serves the API on l, a listener of ListenSocket, until Shutdown.
+func (s *Server) ServeAPI(l net.Listener) error {
+	return s.serve(l, &http.Server{
+		Handler:     s.API(),
+		ReadTimeout: s.cfg.Timeout,
+		// Operations on the queue take their time; the context of the request
+		// ends with the connection, or with ChangeTimeout.
+		WriteTimeout: s.cfg.ChangeTimeout + s.cfg.Timeout,
+	})
+}
+
+// ServePublic serves the public paths on l, which may be a TLS listener, until
+// Shutdown.
+func (s *Server) ServePublic(l net.Listener) error {
+	return s.serve(l, &http.Server{
+		Handler:      s.Public(),
+		ReadTimeout:  s.cfg.Timeout,
+		WriteTimeout: s.cfg.Timeout,
+	})
+}
+
+func (s *Server) serve(l net.Listener, server *http.Server) error {
+	server.ReadHeaderTimeout = headerTimeout
+	server.IdleTimeout = idleTimeout
+	server.MaxHeaderBytes = maxHeaderBytes
+	server.ErrorLog = slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug)
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return errors.Join(http.ErrServerClosed, l.Close())
+	}
+	s.servers = append(s.servers, server)
+	s.mu.Unlock()
+	if err := server.Serve(netutil.LimitListener(l, s.cfg.MaxConns)); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// Shutdown closes the listeners and waits for requests that are under way until
+// ctx ends; then it closes their connections.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	servers := s.servers
+	s.mu.Unlock()
+	var errs []error
+	for _, server := range servers {
+		if err := server.Shutdown(ctx); err != nil {
+			errs = append(errs, err, server.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
