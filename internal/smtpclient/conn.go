@@ -65,8 +65,8 @@ func (c *Conn) Quit() {
 	c.over = true
 }
 
-// leave says QUIT without waiting for an answer, and closes.
-func (c *Conn) leave() {
+// Leave says QUIT without waiting for an answer, and closes.
+func (c *Conn) Leave() {
 	if !c.over {
 		c.raw.SetDeadline(time.Now().Add(c.d.cfg.Timeouts.Quit))
 		_, _ = c.nc.Write([]byte("QUIT\r\n"))

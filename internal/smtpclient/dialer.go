@@ -126,7 +126,7 @@ func (d *Dialer) Dial(ctx context.Context, t Target) (*Conn, error) {
 	err = c.greet()
 	stop()
 	if err != nil {
-		c.leave()
+		c.Leave()
 		return nil, err
 	}
 	return c, nil
