@@ -1,0 +1,5 @@
+package spool
+
+const childDirEnv = "GATEPOST_SPOOL_CHILD"
+
+func childMain(string) {}
