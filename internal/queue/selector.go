@@ -163,9 +163,12 @@ func (m *matcher) matchID(id mail.QueueID) bool {
 	if len(m.ids) == 0 {
 		return true
 	}
-	return slices.ContainsFunc(m.ids, func(want mail.QueueID) bool {
-		return want.Message == id.Message && (want.N == 0 || want.N == id.N)
-	})
+	whole := mail.QueueID{Message: id.Message}
+	if _, ok := slices.BinarySearchFunc(m.ids, whole, compareIDs); ok {
+		return true
+	}
+	_, ok := slices.BinarySearchFunc(m.ids, id, compareIDs)
+	return ok
 }
 
 func (m *matcher) matchRecipients(item *mail.QueueItem) bool {

@@ -1,0 +1,408 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"gatepost/internal/mail"
+)
+
+// batchSize is how many items an operation changes at a time.
+const batchSize = 256
+
+// opKind is what an operation does to each item.
+type opKind uint8
+
+const (
+	opHold opKind = iota
+	opRelease
+	opDelete
+	opReroute
+	opActivate
+)
+
+// operation changes items.
+type operation struct {
+	kind      opKind
+	by        string
+	reason    string
+	transport string
+	byDomain  bool
+}
+
+// late reports whether the operation makes sense for an item that is being
+// tried; it is then done when the attempt ends.
+func (o operation) late() bool { return o.kind == opHold || o.kind == opDelete || o.kind == opReroute }
+
+// Hold stops the selected items until they are released, and returns how many.
+func (q *Queue) Hold(ctx context.Context, sel Selector, by, reason string) (int, error) {
+	return q.operate(ctx, sel, operation{kind: opHold, by: by, reason: reason}, "held")
+}
+
+// Release makes the selected items that are on hold due now, and returns how
+// many. Incoming items are not touched: they wait for the scanner.
+func (q *Queue) Release(ctx context.Context, sel Selector, by string) (int, error) {
+	return q.operate(ctx, sel, operation{kind: opRelease, by: by}, "released")
+}
+
+// Delete removes the selected items without a report and returns how many. An
+// item that is being tried goes when the attempt ends.
+func (q *Queue) Delete(ctx context.Context, sel Selector, by string) (int, error) {
+	return q.operate(ctx, sel, operation{kind: opDelete, by: by}, "deleted")
+}
+
+// Reroute gives the selected items another transport, makes those that are not
+// on hold due now, and returns how many. Where the transport routes by domain,
+// an item with recipients in several domains becomes several items.
+func (q *Queue) Reroute(ctx context.Context, sel Selector, transport, by string) (int, error) {
+	q.mu.Lock()
+	tc, ok := q.sched.lookup(transport)
+	q.mu.Unlock()
+	if !ok {
+		return 0, fmt.Errorf("reroute to %q: %w", transport, ErrNoTransport)
+	}
+	return q.operate(ctx, sel, operation{kind: opReroute, by: by, transport: transport, byDomain: tc.ByDomain}, "rerouted")
+}
+
+// Activate lets incoming items be delivered, at once. Items that are not
+// incoming, or not there, are passed over.
+func (q *Queue) Activate(ids ...mail.QueueID) error {
+	m := &matcher{now: time.Now()}
+	for batch := range slices.Chunk(ids, batchSize) {
+		if _, err := q.operateBatch(m, batch, operation{kind: opActivate}); err != nil {
+			return fmt.Errorf("activate: %w", err)
+		}
+	}
+	return nil
+}
+
+// Retry makes the selected items that wait for their next attempt due now, and
+// returns how many. A dead destination is probed at once. Nothing is stored: a
+// restart brings back the old times.
+func (q *Queue) Retry(ctx context.Context, sel Selector, by string) (int, error) {
+	m, err := sel.compileFor()
+	if err != nil {
+		return 0, err
+	}
+	count := 0
+	err = q.batches(ctx, m, func(ids []mail.QueueID) error {
+		count += q.retryBatch(ids)
+		return nil
+	})
+	q.log.Info("queue items retried", "count", count, "by", by, "selector", fmt.Sprintf("%+v", sel))
+	return count, err
+}
+
+func (q *Queue) retryBatch(ids []mail.QueueID) (count int) {
+	now := time.Now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, id := range ids {
+		h := q.sched.t.find(id)
+		if h == 0 {
+			continue
+		}
+		r := q.sched.t.at(h)
+		switch r.place {
+		case placeWaiting, placeParked:
+			r.due = now.UnixMilli()
+			q.sched.move(h, placeReady)
+			count++
+		case placeReady:
+			count++
+		default:
+			continue
+		}
+		if d := q.sched.dests[r.dest]; d.restPos >= 0 {
+			q.sched.wakeUp(d, now)
+		}
+	}
+	q.dispatch()
+	return count
+}
+
+// operate does op to every item that sel selects, and says so in the log.
+func (q *Queue) operate(ctx context.Context, sel Selector, op operation, done string) (int, error) {
+	m, err := sel.compileFor()
+	if err != nil {
+		return 0, err
+	}
+	count := 0
+	err = q.batches(ctx, m, func(ids []mail.QueueID) error {
+		n, err := q.operateBatch(m, ids, op)
+		count += n
+		return err
+	})
+	q.log.Info("queue items "+done, "count", count, "by", op.by, "reason", op.reason, "transport", op.transport,
+		"selector", fmt.Sprintf("%+v", sel))
+	return count, err
+}
+
+// taken is an item that an operation has to itself.
+type taken struct {
+	h   handle
+	id  mail.QueueID
+	old *mail.QueueItem // nil where it could not be read
+	was place
+	r   result
+	// changed says that r came of the operation; else the item stays as it was.
+	changed bool
+	extra   []*mail.QueueItem // split off by a reroute
+}
+
+// operateBatch does op to those of the items that m still selects. It returns
+// how many, with those for which it will be done when their attempt ends.
+func (q *Queue) operateBatch(m *matcher, ids []mail.QueueID, op operation) (int, error) {
+	held, count := q.takeItems(ids, op)
+	var failed error
+	var writes []*mail.QueueItem
+	for i := range held {
+		t := &held[i]
+		failed = cmp.Or(failed, q.changeTaken(m, t, op))
+		if t.changed && t.r.fate != fateGone {
+			writes = append(append(writes, t.r.item), t.extra...)
+		}
+	}
+	stored := true
+	if len(writes) > 0 {
+		if err := q.cfg.Store.UpdateSync(writes...); err != nil {
+			failed = cmp.Or(failed, fmt.Errorf("store items: %w", err))
+			stored = false
+		}
+	}
+	for i := range held {
+		t := &held[i]
+		t.changed = t.changed && (stored || t.r.fate == fateGone)
+		if t.changed {
+			count++
+		}
+		q.giveBack(t)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.dispatch()
+	q.rouse(time.Now())
+	return count, failed
+}
+
+// takeItems takes items out of the schedule so that no worker gets them. For
+// those that a worker has, the operation is noted and counted.
+func (q *Queue) takeItems(ids []mail.QueueID, op operation) (held []taken, noted int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, id := range ids {
+		h := q.sched.t.find(id)
+		if h == 0 {
+			continue
+		}
+		r := q.sched.t.at(h)
+		if r.place == placeActive || r.place == placeTaken {
+			if op.late() {
+				if before, ok := q.pending[h]; !ok || before.kind != opDelete {
+					q.pending[h] = op
+				}
+				noted++
+			}
+			continue
+		}
+		held = append(held, taken{h: h, id: id, was: r.place})
+		q.cache.free(q.cache.take(h))
+		q.sched.move(h, placeTaken)
+	}
+	return held, noted
+}
+
+// changeTaken reads one item, works op on it, and removes it from the store if
+// that is the change.
+func (q *Queue) changeTaken(m *matcher, t *taken, op operation) error {
+	item, err := q.cfg.Store.Item(t.id)
+	var env *mail.Envelope
+	if err == nil {
+		env, err = q.cfg.Store.Envelope(t.id.Message)
+	}
+	if err != nil {
+		if q.cfg.Gone(err) {
+			t.r, t.changed = result{fate: fateGone}, true
+			return nil
+		}
+		return fmt.Errorf("read %s: %w", t.id, err)
+	}
+	t.old = item
+	if !m.match(item, env, item.State) {
+		return nil // it changed since it was found
+	}
+	r, extra, err := q.change(op, item)
+	if err != nil || r == nil {
+		return err
+	}
+	if r.fate == fateGone {
+		if err := q.remove(op, item, env.Sender.String()); err != nil {
+			return err
+		}
+	}
+	t.r, t.extra, t.changed = *r, extra, true
+	return nil
+}
+
+// remove takes a deleted item out of the store, and writes down who did it.
+func (q *Queue) remove(op operation, item *mail.QueueItem, sender string) error {
+	if err := q.cfg.Store.Done(item.ID); err != nil && !q.cfg.Gone(err) {
+		return fmt.Errorf("delete %s: %w", item.ID, err)
+	}
+	q.log.Info("queue item deleted", "id", item.ID.String(), "sender", sender, "recipients", recipientNames(item), "by", op.by)
+	return nil
+}
+
+// giveBack puts an item where the operation wants it, or back where it was.
+func (q *Queue) giveBack(t *taken) {
+	if !t.changed {
+		t.r = result{fate: fateAsWas, item: t.old, was: t.was}
+		t.extra = nil
+	}
+	r := q.lockSettled(t.h, t.r)
+	defer q.mu.Unlock()
+	now := time.Now()
+	q.place(t.h, r, now)
+	for _, item := range t.extra {
+		q.sched.add(entryOf(item), now)
+	}
+}
+
+// resultOf is the fate of an item as it is stored.
+func resultOf(item *mail.QueueItem) result {
+	r := result{item: item, at: item.NextAttempt}
+	switch item.State {
+	case mail.QueueIncoming:
+		r.fate = fateNew
+	case mail.QueueHold:
+		r.fate = fateHeld
+	}
+	return r
+}
+
+// applyLate does op to an item whose attempt has just ended with r.
+func (q *Queue) applyLate(op operation, r result) result {
+	if r.item == nil {
+		q.log.Error("operation is lost: the item cannot be read", "by", op.by)
+		return r
+	}
+	changed, extra, err := q.change(op, r.item)
+	switch {
+	case err != nil || changed == nil:
+	case changed.fate == fateGone:
+		err = q.remove(op, r.item, "")
+	default:
+		err = q.cfg.Store.UpdateSync(append([]*mail.QueueItem{changed.item}, extra...)...)
+	}
+	if err != nil {
+		q.log.Error("operation on an item that was being tried could not be done", "id", r.item.ID.String(), "by", op.by, "error", err)
+		return r
+	}
+	if changed == nil {
+		return r
+	}
+	changed.contact, changed.overdue = r.contact, r.overdue
+	now := time.Now()
+	q.mu.Lock()
+	for _, item := range extra {
+		q.sched.add(entryOf(item), now)
+	}
+	q.mu.Unlock()
+	return *changed
+}
+
+// change works op on a copy of the item. The result is nil where op does not
+// apply to it; extra items are those that a reroute splits off.
+func (q *Queue) change(op operation, old *mail.QueueItem) (r *result, extra []*mail.QueueItem, err error) {
+	item := *old
+	now := time.Now()
+	switch {
+	case op.kind == opDelete:
+		return &result{fate: fateGone, item: &item}, nil, nil
+	case op.kind == opHold && item.State != mail.QueueHold && item.State != mail.QueueIncoming:
+		item.State, item.HoldBy, item.HoldReason = mail.QueueHold, op.by, op.reason
+	case op.kind == opRelease && item.State == mail.QueueHold,
+		op.kind == opActivate && item.State == mail.QueueIncoming:
+		item.State, item.HoldBy, item.HoldReason, item.NextAttempt = mail.QueueDeferred, "", "", now
+	case op.kind == opReroute && !allDone(&item):
+		if extra, err = q.reroute(&item, op, now); err != nil {
+			return nil, nil, err
+		}
+	default:
+		return nil, nil, nil
+	}
+	done := resultOf(&item)
+	return &done, extra, nil
+}
+
+var errNoDomain = errors.New("a recipient has no domain to route by")
+
+// reroute gives the item its new transport and next hop, and splits off those
+// recipients that have another next hop than the first.
+func (q *Queue) reroute(item *mail.QueueItem, op operation, now time.Time) ([]*mail.QueueItem, error) {
+	item.Transport, item.NextHop = op.transport, ""
+	item.Attempts, item.NextAttempt = 0, now
+	recipients := item.Recipients
+	item.Recipients = nil
+	groups := []*mail.QueueItem{item}
+	for _, r := range recipients {
+		to := item
+		if !r.Done() {
+			r.Route.Transport, r.Route.NextHop = op.transport, ""
+		}
+		if !r.Done() && op.byDomain {
+			if r.Address.Domain == "" {
+				return nil, fmt.Errorf("reroute %s: %w", item.ID, errNoDomain)
+			}
+			r.Route.NextHop = r.Address.Domain
+			to, groups = groupFor(groups, r.Address.Domain)
+		}
+		to.Recipients = append(to.Recipients, r)
+	}
+	extra := groups[1:]
+	if len(extra) == 0 {
+		return nil, nil
+	}
+	others, err := q.cfg.Store.Items(item.ID.Message)
+	if err != nil {
+		return nil, fmt.Errorf("reroute %s: %w", item.ID, err)
+	}
+	n := item.ID.N
+	for _, other := range others {
+		n = max(n, other.ID.N)
+	}
+	for _, e := range extra {
+		n++
+		e.ID.N = n
+	}
+	return extra, nil
+}
+
+// groupFor returns the item that takes recipients of the domain: the first one
+// if it has no next hop yet, one that has this one, or a new one.
+func groupFor(groups []*mail.QueueItem, domain string) (*mail.QueueItem, []*mail.QueueItem) {
+	if groups[0].NextHop == "" {
+		groups[0].NextHop = domain
+	}
+	for _, g := range groups {
+		if g.NextHop == domain {
+			return g, groups
+		}
+	}
+	split := *groups[0]
+	split.NextHop = domain
+	split.Recipients = nil
+	return &split, append(groups, &split)
+}
+
+func recipientNames(item *mail.QueueItem) []string {
+	names := make([]string, 0, len(item.Recipients))
+	for i := range item.Recipients {
+		names = append(names, item.Recipients[i].Address.String())
+	}
+	return names
+}
