@@ -1,0 +1,92 @@
+// Command gatepost is the mail security gateway and the tools of its
+// administrator: one file for each subcommand, and the wiring of all packages in
+// serve.go and its neighbours. Nothing here decides about mail; the packages
+// below internal do.
+//
+// Exit status: 0 done, 1 could not, 2 wrong usage.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/alecthomas/kong"
+)
+
+// commands is the grammar of the command line.
+type commands struct {
+	Serve   serveCmd   `cmd:"" help:"Run the gateway."`
+	Check   checkCmd   `cmd:"" help:"Check a configuration file, and do nothing else."`
+	Queue   queueCmd   `cmd:"" help:"Look at the mail that waits, and change it."`
+	Status  statusCmd  `cmd:"" help:"Show how the running gateway is."`
+	Reload  reloadCmd  `cmd:"" help:"Have the running gateway load its configuration again."`
+	DKIM    dkimCmd    `cmd:"" name:"dkim" help:"Make keys for DKIM signatures."`
+	Demo    demoCmd    `cmd:"" help:"Show Gatepost at work in a scratch directory."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+const description = `Gatepost stands between the Internet and your mail servers.
+
+Exit status: 0 done, 1 could not, 2 wrong usage.`
+
+// The exit statuses.
+const (
+	exitDone  = 0
+	exitCould = 1
+	exitUsage = 2
+)
+
+// usageError is what is wrong with the command line, or with a selector that
+// only the server could judge.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// errSaid ends a command that has told already why it could not.
+var errSaid = errors.New("said already")
+
+// terminal is where a command reads and writes.
+type terminal struct{ out, err io.Writer }
+
+func main() {
+	os.Exit(run(os.Args[1:], &terminal{out: os.Stdout, err: os.Stderr}))
+}
+
+// run carries out one command line and returns the exit status.
+func run(args []string, t *terminal) int {
+	var c commands
+	parser, err := kong.New(&c,
+		kong.Name("gatepost"), kong.Description(description),
+		kong.Writers(t.out, t.err), kong.Bind(t),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}))
+	if err != nil {
+		fmt.Fprintf(t.err, "gatepost: %v\n", err)
+		return exitCould
+	}
+	ctx, err := parser.Parse(args)
+	if err != nil {
+		err = usageError{err}
+	} else {
+		err = ctx.Run()
+	}
+	return t.status(err)
+}
+
+// status tells an error and returns the exit status that stands for it.
+func (t *terminal) status(err error) int {
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, errSaid):
+		return exitCould
+	case errors.As(err, &usage):
+		fmt.Fprintf(t.err, "gatepost: %v\nTry --help.\n", err)
+		return exitUsage
+	default:
+		fmt.Fprintf(t.err, "gatepost: %v\n", err)
+		return exitCould
+	}
+}
