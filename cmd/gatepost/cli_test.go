@@ -36,6 +36,7 @@ func TestCommands(t *testing.T) {
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("SUDO_USER", "anna")
+			e.Values[queueKey{}] = &cannedQueue{}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -45,6 +46,9 @@ func TestCommands(t *testing.T) {
 		},
 	})
 }
+
+// queueKey finds the queue of a script.
+type queueKey struct{}
 
 // cmdStatus runs a command and compares its exit status.
 func cmdStatus(ts *testscript.TestScript, neg bool, args []string) {
@@ -70,28 +74,15 @@ func cmdMode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// servers are those of the scripts that run, by directory.
-type servers struct {
-	mu sync.Mutex
-	by map[string]*cannedQueue
-}
-
-var running = &servers{by: map[string]*cannedQueue{}}
-
 func cmdServer(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: server start|calls FILE")
 	}
-	dir := ts.Getenv("WORK")
-	running.mu.Lock()
-	defer running.mu.Unlock()
+	q := ts.Value(queueKey{}).(*cannedQueue)
 	switch args[0] {
 	case "start":
-		q := &cannedQueue{}
-		running.by[dir] = q
-		ts.Defer(startAPI(ts, q, filepath.Join(dir, admin.SocketName)))
+		ts.Defer(startAPI(ts, q, ts.MkAbs(admin.SocketName)))
 	case "calls":
-		q := running.by[dir]
 		q.mu.Lock()
 		got := strings.Join(q.calls, "\n") + "\n"
 		q.calls = nil
