@@ -109,6 +109,9 @@ func equalFold(b []byte, upper string) bool {
 	return true
 }
 
+// IsASCII reports whether b holds no byte above 0x7f.
+func IsASCII(b []byte) bool { return !has8Bit(b) }
+
 // ErrChunk says that the argument of BDAT is malformed.
 var ErrChunk = errors.New("malformed BDAT argument")
 

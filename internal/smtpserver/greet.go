@@ -1,0 +1,144 @@
+package smtpserver
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"time"
+
+	"gatepost/internal/intercept"
+	"gatepost/internal/mail"
+)
+
+// open brings a new connection to its greeting. It reports whether commands are to
+// be read.
+func (s *session) open() bool {
+	direct := true
+	if within(s.set.ProxyFrom, s.sess.Client.Addr()) {
+		if direct = s.proxyHeader(); s.over {
+			return false
+		}
+	}
+	s.xclient = within(s.set.XClientFrom, s.sess.Client.Addr())
+	// A proxy's own connections are not counted as one client's: the clients that
+	// it names are.
+	if direct && !s.xclient && !s.admitNetwork() {
+		return false
+	}
+	if s.set.TLS == TLSImplicit && !s.handshake() {
+		return false
+	}
+	s.greet(true)
+	return !s.over
+}
+
+// proxyHeader reads the PROXY header, which must be there. It reports whether the
+// session is now that of a client, as against the proxy's own.
+func (s *session) proxyHeader() bool {
+	s.readBy(time.Now().Add(s.set.HandshakeTimeout), true)
+	h, err := intercept.ReadHeader(s.raw)
+	if err != nil {
+		s.log(slog.LevelWarn, "bad PROXY header", slog.String("from", s.sess.Client.String()), slog.String("error", err.Error()))
+		s.turnAway(mail.ReplyProxyHeader)
+		return false
+	}
+	if h.Known {
+		s.sess.Client, s.sess.Local = h.Source, h.Original
+	}
+	return h.Known
+}
+
+// admitNetwork counts the session for its client's network.
+func (s *session) admitNetwork() bool {
+	network, ok := s.srv.opts.Limiter.enterFrom(s.sess.Client.Addr())
+	if !ok {
+		s.turnAway(mail.ReplyTooManyFromHost)
+		return false
+	}
+	s.network = network
+	return true
+}
+
+// turnAway ends a session before its greeting. Before a TLS handshake there is no
+// way to say why.
+func (s *session) turnAway(key mail.ReplyKey) {
+	if s.set.TLS == TLSImplicit && !s.sess.TLS.Active() {
+		s.endBecause(s.srv.replies[key].String())
+		return
+	}
+	s.respond("CONNECT", s.sayLast(key))
+}
+
+// greet decides about the connection and sends the greeting. first is false after
+// XCLIENT.
+func (s *session) greet(first bool) {
+	s.sess.Trusted = within(s.set.TrustedNetworks, s.sess.Client.Addr())
+	s.greeted = true
+	var d mail.Decision
+	if h := s.set.hooks.Connect; h != nil {
+		d = h.Connect(s.srv.ctx, &s.sess)
+	}
+	d = s.decide(mail.StageConnect, d, defaults{mail.ReplyOK, mail.ReplyConnectDefer, mail.ReplyNoService})
+	if d.Act == mail.Accept && d.Reply.Code != 220 {
+		d.Reply = s.greeting()
+	}
+	if first && d.Act != mail.Drop {
+		d = s.awaitTurn(d)
+	}
+	s.respond("CONNECT", d)
+	if s.over || d.Act == mail.Accept {
+		return
+	}
+	// RFC 5321 §3.1: after a refusing greeting, wait for QUIT and answer 503.
+	if s.refused = d.Reply; d.Reply.Permanent() {
+		s.refused = s.srv.replies[mail.ReplyBadSequence]
+	}
+}
+
+// greeting is RFC 5321 §4.2's: the host name first. It has no enhanced code (RFC
+// 2034 §4).
+func (s *session) greeting() mail.Reply {
+	return mail.Reply{Code: 220, Lines: []string{s.set.Hostname + " ESMTP"}}
+}
+
+// awaitTurn holds the greeting back to see whether the client waits for it, as it
+// must (RFC 5321 §3.1). A first line makes those talk who only wait for "220".
+func (s *session) awaitTurn(d mail.Decision) mail.Decision {
+	wait := max(d.Delay, s.set.PregreetDelay)
+	if d.Delay = 0; wait == 0 {
+		return d
+	}
+	if s.set.PregreetDelay > 0 && d.Act == mail.Accept {
+		out := s.pending()
+		*out = append(append(append(*out, "220-"...), s.set.Hostname...), " ESMTP\r\n"...)
+	}
+	if s.flush() != nil {
+		s.endBecause("write failed")
+		return d
+	}
+	s.readBy(time.Now().Add(wait), true)
+	_, err := s.in.Fill()
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) && s.stopping():
+		return s.sayLast(mail.ReplyShuttingDown)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return d
+	case err != nil:
+		s.lost(err)
+		return mail.Decision{Act: mail.Drop}
+	}
+	s.outOfTurn("pregreet", "client spoke before the greeting")
+	return s.penalize(s.set.Pregreet, d)
+}
+
+// penalize replaces a decision by what the configuration has for clients that talk
+// out of turn.
+func (s *session) penalize(p Penalty, d mail.Decision) mail.Decision {
+	switch p {
+	case PenaltyDefer:
+		return s.sayAndLinger(mail.ReplyEarlyDefer)
+	case PenaltyReject:
+		return s.sayAndLinger(mail.ReplyEarlyReject)
+	}
+	return d
+}
