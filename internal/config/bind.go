@@ -103,7 +103,8 @@ func (b *binder) field(v reflect.Value, n *node, k key, s scope, p *place) {
 	case isTable(t):
 		if n != nil && n.kind != kindTable {
 			b.wrongType(n, t, s, p)
-			n = nil
+			b.defaults(v, s)
+			return
 		}
 		b.table(v, n, s)
 	case t.Kind() == reflect.Pointer:
@@ -121,6 +122,14 @@ func (b *binder) field(v reflect.Value, n *node, k key, s scope, p *place) {
 	default:
 		b.scalar(v, n, k, s, p)
 	}
+}
+
+// defaults fills a table that could not be read. That its required keys are
+// missing is no news.
+func (b *binder) defaults(v reflect.Value, s scope) {
+	n := len(b.problems)
+	b.table(v, nil, s)
+	b.problems = b.problems[:n]
 }
 
 // absent sets the default; a required key is a problem.
@@ -199,8 +208,11 @@ func (b *binder) list(v reflect.Value, n *node, k key, s scope, p *place) {
 func (b *binder) wrongType(n *node, t reflect.Type, s scope, p *place) {
 	p.bad = true
 	hint := "write " + wanted(t)
-	if t.Kind() == reflect.Slice && n.kind == kindString {
+	switch {
+	case t.Kind() == reflect.Slice && n.kind == kindString:
 		hint = "write [" + n.literal() + "], in brackets"
+	case isTable(t) && n.kind == kindArray && !n.inline:
+		hint = fmt.Sprintf("write [%s] in single brackets: there is only one", s.schema)
 	}
 	b.problem(n.pos, s.path, &fault{ruleWrongType, "is " + n.kind.String() + ", not " + typeNoun(t), hint})
 }
@@ -221,7 +233,7 @@ func (b *binder) unknown(n *node, name string, s scope, keys []key) {
 	if meant := closest(name, known); meant != "" {
 		f.hint = fmt.Sprintf("did you mean %s?", meant)
 	} else if home := sectionOf(name); home != "" {
-		f.hint = "it belongs into " + home
+		f.hint = "it belongs in " + home
 	}
 	b.problem(n.key, path, f)
 }

@@ -10,7 +10,8 @@ import (
 // Its methods report under a pointer to the field that is wrong.
 type validator struct {
 	*binder
-	cfg *Config
+	cfg  *Config
+	host host
 }
 
 // report adds an error at the field; nothing where the field's own value was
@@ -35,6 +36,15 @@ func (v *validator) add(severity Severity, r rule, field any, message, hint stri
 	v.problems = append(v.problems, Problem{
 		Severity: severity, Rule: string(r), File: v.file, Line: p.line, Column: p.col,
 		Path: p.path, Message: message, Hint: hint,
+	})
+}
+
+// ok reports whether the values of all fields could be read, so that they can
+// be held against each other.
+func (v *validator) ok(fields ...any) bool {
+	return !slices.ContainsFunc(fields, func(f any) bool {
+		p := v.places[f]
+		return p != nil && p.bad
 	})
 }
 
@@ -64,26 +74,27 @@ func (v *validator) checkGlobal() {
 	v.certificate(&c.Admin.TLSCertFile, &c.Admin.TLSKeyFile)
 	v.checkAdmin()
 	l := &c.Limits
-	if l.MaxSessionsPerIP > l.MaxSessions {
+	if v.ok(&l.MaxSessionsPerIP, &l.MaxSessions) && l.MaxSessionsPerIP > l.MaxSessions {
 		at := &l.MaxSessionsPerIP
 		if !v.isSet(at) {
 			at = &l.MaxSessions
 		}
 		v.report(ruleLimits, at, fmt.Sprintf("max_sessions_per_ip is %d, max_sessions is %d: one client could take all sessions", l.MaxSessionsPerIP, l.MaxSessions), "make max_sessions_per_ip the smaller one")
 	}
-	if Size(l.MaxHeaderSize) > l.MaxMessageSize {
+	if v.ok(&l.MaxHeaderSize, &l.MaxMessageSize) && l.MaxHeaderSize > l.MaxMessageSize {
 		v.report(ruleLimits, &l.MaxHeaderSize, fmt.Sprintf("is larger than max_message_size, %s", l.MaxMessageSize), "")
 	}
-	if c.Postmaster.Domain != "" && c.Postmaster.Domain == string(c.Hostname) && !v.isOurs(string(c.Hostname)) {
+	if len(c.Domains) > 0 && c.Postmaster.Domain == string(c.Hostname) && !v.isOurs(c.Hostname) {
 		v.report(rulePostmasterLoop, &c.Postmaster, fmt.Sprintf("%s is this host's own name, and no [[domain]]: the mail would come back", c.Hostname), "write an address that somebody reads")
 	}
 	unique(v, ruleDuplicateElement, c.DNS.Servers)
 }
 
-// isOurs reports whether a domain is configured by name.
-func (v *validator) isOurs(domain string) bool {
+// isOurs reports whether a domain is configured by name, as far as names could
+// be read.
+func (v *validator) isOurs(domain DomainName) bool {
 	return slices.ContainsFunc(v.cfg.Domains, func(d Domain) bool {
-		return string(d.Name) == domain || slices.Contains(d.Aliases, DomainName(domain))
+		return d.Name == domain || d.Name == "" || slices.Contains(d.Aliases, domain)
 	})
 }
 
@@ -126,7 +137,8 @@ func uniqueNames[T any](v *validator, list []T, name func(*T) *Name) {
 
 // named reports a name that nothing defines, unless it is empty.
 func (v *validator) named(r rule, field *Name, section string, defined []Name) {
-	if *field == "" || slices.Contains(defined, *field) {
+	// A name that could not be read is there as "": it may be the one.
+	if *field == "" || slices.Contains(defined, *field) || slices.Contains(defined, "") {
 		return
 	}
 	hint := fmt.Sprintf("there is no [[%s]] at all", section)
@@ -170,13 +182,13 @@ var mappedIPv4 = netip.MustParsePrefix("::ffff:0:0/96")
 
 // privateNetworks are not reachable from the Internet, at any length.
 var privateNetworks = []netip.Prefix{
-	netip.MustParsePrefix("10.0.0.0/8"),     // RFC 1918
-	netip.MustParsePrefix("172.16.0.0/12"),  // RFC 1918
-	netip.MustParsePrefix("192.168.0.0/16"), // RFC 1918
-	netip.MustParsePrefix("100.64.0.0/10"),  // RFC 6598
+	netip.MustParsePrefix("10.0.0.0/8"),     // private use
+	netip.MustParsePrefix("172.16.0.0/12"),  // private use
+	netip.MustParsePrefix("192.168.0.0/16"), // private use
+	netip.MustParsePrefix("100.64.0.0/10"),  // behind a provider's NAT
 	netip.MustParsePrefix("127.0.0.0/8"),    // loopback
 	netip.MustParsePrefix("169.254.0.0/16"), // link-local
-	netip.MustParsePrefix("fc00::/7"),       // RFC 4193
+	netip.MustParsePrefix("fc00::/7"),       // unique local
 	netip.MustParsePrefix("fe80::/10"),      // link-local
 	netip.MustParsePrefix("::1/128"),        // loopback
 }

@@ -18,4 +18,4 @@
 // generate" turns them into docs/configuration.md.
 package config
 
-//go:generate go test . -run TestReferenceIsUpToDate -update
+//go:generate env GATEPOST_UPDATE=1 go test . -run TestReferenceIsUpToDate

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -107,7 +108,11 @@ func (v *validator) checkRecipientFiles() {
 func (v *validator) checkRecipientFile(s *Source) {
 	list, bad, err := recipients.ReadFile(s.Arg)
 	if err != nil {
-		v.report(ruleFileMissing, s, fmt.Sprintf("%s can't be read: %s", s.Arg, fileError(err)), "")
+		r := ruleFileMissing
+		if errors.Is(err, recipients.ErrNotFile) {
+			r, err = ruleFileKind, recipients.ErrNotFile
+		}
+		v.report(r, s, fmt.Sprintf("%s can't be read: %s", s.Arg, fileError(err)), "")
 		return
 	}
 	path := v.places[s].path

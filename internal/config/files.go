@@ -31,6 +31,12 @@ func (v *validator) isDirectory(path *Path) {
 
 // read reads a small file and reports what hinders it.
 func (v *validator) read(path *Path) ([]byte, bool) {
+	// To open a pipe would be to wait for its writer.
+	info, err := os.Stat(string(*path))
+	if err == nil && !info.IsDir() && !info.Mode().IsRegular() {
+		v.report(ruleFileKind, path, fmt.Sprintf("%s is not a regular file", *path), "")
+		return nil, false
+	}
 	data, err := readFile(string(*path), maxSmallFile)
 	switch {
 	case err == nil:
@@ -161,5 +167,9 @@ func parseKey(data []byte) (any, error) {
 	if block.Type == "RSA PRIVATE KEY" {
 		return x509.ParsePKCS1PrivateKey(block.Bytes)
 	}
-	return x509.ParsePKCS8PrivateKey(block.Bytes)
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("its %s can't be read as one", strings.ToLower(block.Type))
+	}
+	return key, nil
 }

@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
-
-	"github.com/pelletier/go-toml/v2"
+	"strings"
 
 	"gatepost/internal/mail"
 	"gatepost/internal/smtp"
@@ -33,11 +34,37 @@ func Load(path string) (*Config, []Problem) {
 	if err != nil {
 		full = path
 	}
-	return load(path, filepath.Dir(full), data)
+	return load(path, filepath.Dir(full), data, thisHost())
 }
 
-// load is Load without the file: dir is where relative paths begin.
-func load(name, dir string, data []byte) (*Config, []Problem) {
+// host is what a configuration leaves to the host that it is read on.
+type host struct {
+	name      string // "" where it has none
+	addresses []netip.Addr
+}
+
+// thisHost asks the system. What it does not say stays empty.
+func thisHost() host {
+	h := host{}
+	if name, err := os.Hostname(); err == nil {
+		h.name = name
+	}
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return h
+	}
+	for _, a := range addresses {
+		if n, ok := a.(*net.IPNet); ok {
+			if ip, ok := netip.AddrFromSlice(n.IP); ok {
+				h.addresses = append(h.addresses, ip.Unmap())
+			}
+		}
+	}
+	return h
+}
+
+// load is Load after the file was read: dir is where relative paths begin.
+func load(name, dir string, data []byte, on host) (*Config, []Problem) {
 	// Editors of some systems put a byte order mark in front.
 	data = slices.Clip(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")))
 	b := &binder{file: name, dir: dir, places: map[any]*place{}}
@@ -51,12 +78,9 @@ func load(name, dir string, data []byte) (*Config, []Problem) {
 	}
 	cfg := &Config{}
 	b.table(reflect.ValueOf(cfg).Elem(), root, scope{at: pos{1, 1}})
-	v := &validator{binder: b, cfg: cfg}
+	v := &validator{binder: b, cfg: cfg, host: on}
 	v.computedDefaults()
 	v.check()
-	if !HasErrors(b.problems) {
-		b.conform(data)
-	}
 	b.sort()
 	if HasErrors(b.problems) {
 		return nil, b.problems
@@ -64,28 +88,13 @@ func load(name, dir string, data []byte) (*Config, []Problem) {
 	return cfg, b.problems
 }
 
-// conform holds the file against the library's own decoder, which knows corners
-// of TOML that the tree does not look at.
-func (b *binder) conform(data []byte) {
-	var ignored map[string]any
-	err := toml.Unmarshal(data, &ignored)
-	if err == nil {
-		return
-	}
-	at := pos{1, 1}
-	var de *toml.DecodeError
-	if errors.As(err, &de) {
-		at.line, at.col = de.Position()
-	}
-	b.problem(at, "", &fault{ruleSyntax, "this is not TOML: " + err.Error(), ""})
-}
-
+// syntaxHint guesses the commonest mistake: a value without quotes. The parser
+// says "expected newline" where a number or a word that begins like one ends.
 func syntaxHint(message string) string {
-	switch {
-	case message == "strings must be quoted" || bytes.Contains([]byte(message), []byte("at start of value")):
-		return `put text, sizes and durations in quotes: "50MiB"`
-	case bytes.Contains([]byte(message), []byte("expected keyword")):
-		return "put text in quotes; only true and false stand without"
+	for _, sign := range []string{"strings must be quoted", "at start of value", "expected keyword", "expected newline", "expected \"", "expected digit"} {
+		if strings.Contains(message, sign) {
+			return `put text, sizes and durations in quotes: "50MiB"`
+		}
 	}
 	return ""
 }
@@ -113,9 +122,8 @@ func boolCompare(x, y bool) int {
 func (v *validator) computedDefaults() {
 	c := v.cfg
 	if c.Hostname == "" && !v.places[&c.Hostname].bad {
-		name, err := os.Hostname()
-		canonical, bad := smtp.CanonicalDomain(name)
-		if err != nil || bad != nil {
+		canonical, err := smtp.CanonicalDomain(v.host.name)
+		if err != nil {
 			v.report(ruleNoHostname, &c.Hostname, "is not set, and this host has no name that could stand for it", `write hostname = "gw.example.com" with the name that other servers know this host by`)
 		} else {
 			c.Hostname = DomainName(canonical)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"strconv"
@@ -63,7 +64,7 @@ func parseHostPort(s string, port int, dir string) (HostPort, *fault) {
 		}
 		port = int(n)
 	} else if listens {
-		return HostPort{}, &fault{ruleBadAddress, fmt.Sprintf("%q has no port", s), fmt.Sprintf("write %q", s+":25")}
+		return HostPort{}, &fault{ruleBadAddress, fmt.Sprintf("%q has no port", s), fmt.Sprintf("write %q", net.JoinHostPort(host, "25"))}
 	}
 	if ip, err := netip.ParseAddr(host); err == nil {
 		if ip.Zone() != "" {
@@ -78,7 +79,8 @@ func parseHostPort(s string, port int, dir string) (HostPort, *fault) {
 		return HostPort{Port: port}, nil
 	}
 	name, err := smtp.CanonicalDomain(host)
-	if err != nil || strings.HasPrefix(name, "[") || looksLikeIPv4(name) {
+	// With a port, a host called "unix" would read as a socket.
+	if err != nil || strings.HasPrefix(name, "[") || looksLikeIPv4(name) || name == "unix" {
 		return HostPort{}, badHostPort(s, listens)
 	}
 	return HostPort{Host: name, Port: port}, nil

@@ -1,65 +1,65 @@
 package config
 
 // rule is the stable name of something that a configuration must not do. Every
-// one of them has a case in testdata.
+// one has a case under testdata/bad; the comments stand in the reference.
 type rule string
 
-// Rules about the text of the file.
+// Rules about the text of the file and single values.
 const (
-	ruleUnreadable   rule = "unreadable"    // the file itself can't be read
-	ruleSyntax       rule = "syntax"        // not TOML
-	ruleDuplicateKey rule = "duplicate-key" // a key or table twice
-	ruleUnknownKey   rule = "unknown-key"   // nothing has this name
-	ruleNotYet       rule = "not-yet"       // a later version will have it
-	ruleWrongType    rule = "wrong-type"    // a number for a string and the like
-	ruleRequired     rule = "required"      // a key that must be there is not
-	ruleBadSize      rule = "bad-size"      //
-	ruleBadRate      rule = "bad-rate"      //
-	ruleBadDuration  rule = "bad-duration"  //
-	ruleBadNetwork   rule = "bad-network"   //
-	ruleBadAddress   rule = "bad-address"   // IP, host:port, mail address
-	ruleBadDomain    rule = "bad-domain"    //
-	ruleBadName      rule = "bad-name"      //
-	ruleBadSource    rule = "bad-source"    // of recipients
-	ruleBadChoice    rule = "bad-choice"    // not among the allowed values
-	ruleOutOfRange   rule = "out-of-range"  // below min or above max
-	ruleControlChar  rule = "control-char"  // a line end or the like in a value
-	ruleBadSelector  rule = "bad-selector"  // DKIM
-	ruleBadDelimiter rule = "bad-delimiter" // recipient_delimiter
-	ruleNoHostname   rule = "no-hostname"   // not set, and the host's own is no use
+	ruleUnreadable   rule = "unreadable"    // the configuration file can't be read
+	ruleSyntax       rule = "syntax"        // the file is not TOML; only the first such place is found
+	ruleDuplicateKey rule = "duplicate-key" // a key or table stands in the file twice
+	ruleUnknownKey   rule = "unknown-key"   // there is no such key
+	ruleNotYet       rule = "not-yet"       // a later version will have it, this one does not
+	ruleWrongType    rule = "wrong-type"    // a number stands for a string, or the like
+	ruleRequired     rule = "required"      // a key that must be set is missing or empty
+	ruleBadSize      rule = "bad-size"      // not a size
+	ruleBadRate      rule = "bad-rate"      // not a rate
+	ruleBadDuration  rule = "bad-duration"  // not a duration
+	ruleBadNetwork   rule = "bad-network"   // not a network, or an address with a length that does not fit it
+	ruleBadAddress   rule = "bad-address"   // not an IP address, a host and port, or a mail address
+	ruleBadDomain    rule = "bad-domain"    // not a domain
+	ruleBadName      rule = "bad-name"      // not a name
+	ruleBadSource    rule = "bad-source"    // not a source of recipients
+	ruleBadChoice    rule = "bad-choice"    // not one of the allowed values
+	ruleOutOfRange   rule = "out-of-range"  // too small or too large
+	ruleControlChar  rule = "control-char"  // a value with a line end or another control character
+	ruleBadSelector  rule = "bad-selector"  // not a DKIM selector
+	ruleBadDelimiter rule = "bad-delimiter" // not a recipient delimiter
+	ruleNoHostname   rule = "no-hostname"   // hostname is not set, and the host has no usable name
 )
 
-// Rules about names and files that others refer to.
+// Rules about names and files.
 const (
-	ruleDuplicateName     rule = "duplicate-name"     // two parts of one kind with one name
-	ruleDanglingListener  rule = "dangling-listener"  // a name that nothing defines
-	ruleDanglingTransport rule = "dangling-transport" //
-	ruleDanglingDKIM      rule = "dangling-dkim"      //
-	ruleDuplicateListen   rule = "duplicate-listen"   // two services on one address
-	ruleDuplicateDomain   rule = "duplicate-domain"   // two entries for one domain
-	ruleDuplicateElement  rule = "duplicate-element"  // a list has a value twice
-	ruleDuplicateSelector rule = "duplicate-selector" // two keys, one DNS record
-	ruleFileMissing       rule = "file-missing"       // or can't be read
-	ruleFileKind          rule = "file-kind"          // a directory for a file and the like
-	ruleFileEmpty         rule = "file-empty"         // a password or token file without one
-	ruleBadCertificate    rule = "bad-certificate"    // no PEM, or it does not fit the key
+	ruleDuplicateName     rule = "duplicate-name"     // two parts of one kind have the same name
+	ruleDanglingListener  rule = "dangling-listener"  // no listener has this name
+	ruleDanglingTransport rule = "dangling-transport" // no transport has this name
+	ruleDanglingDKIM      rule = "dangling-dkim"      // no DKIM key has this name
+	ruleDuplicateListen   rule = "duplicate-listen"   // two services on one address and port
+	ruleDuplicateDomain   rule = "duplicate-domain"   // two entries for one domain of one listener; aliases count
+	ruleDuplicateElement  rule = "duplicate-element"  // a value stands in a list twice
+	ruleDuplicateSelector rule = "duplicate-selector" // two keys with one record in DNS
+	ruleFileMissing       rule = "file-missing"       // a file does not exist or can't be read
+	ruleFileKind          rule = "file-kind"          // a directory stands for a file, or a file for a directory
+	ruleFileEmpty         rule = "file-empty"         // a password or token file has no first line
+	ruleBadCertificate    rule = "bad-certificate"    // a certificate can't be read, or does not fit its key
+	ruleCertificatePair   rule = "certificate-pair"   // a certificate without its key, or a key without its certificate
 	ruleBadKey            rule = "bad-key"            // a DKIM key that can't sign
-	ruleBadRecipients     rule = "bad-recipients"     // a line of a recipient file
-	ruleCertificatePair   rule = "certificate-pair"   // certificate without key, key without certificate
+	ruleBadRecipients     rule = "bad-recipients"     // a line of a recipient file is no entry
 )
 
 // Rules about what would not work, or would be dangerous.
 const (
-	ruleNoListener     rule = "no-listener"     // nothing to do
-	ruleNoDomain       rule = "no-domain"       // a listener that would refuse everything
-	ruleOpenRelay      rule = "open-relay"      // trust for the Internet
-	ruleAnyDomain      rule = "any-domain"      // "*" with aliases or recipients
-	ruleLoop           rule = "loop"            // a next hop that is this host
-	rulePostmasterLoop rule = "postmaster-loop" // postmaster at this host's own name
-	ruleUnusedKey      rule = "unused-key"      // a key that its neighbour makes void
-	ruleNoHosts        rule = "no-hosts"        // smtp or lmtp without next hops
-	ruleNoPath         rule = "no-path"         // maildir without a path
-	ruleSocket         rule = "socket"          // unix: where it can't be
+	ruleNoListener     rule = "no-listener"     // nothing listens
+	ruleNoDomain       rule = "no-domain"       // a listener that no domain applies to would refuse every mail
+	ruleOpenRelay      rule = "open-relay"      // a large part of the Internet is trusted
+	ruleAnyDomain      rule = "any-domain"      // "*" has aliases or recipients
+	ruleLoop           rule = "loop"            // a next hop is this very host
+	rulePostmasterLoop rule = "postmaster-loop" // the postmaster's mail would come back to this host
+	ruleUnusedKey      rule = "unused-key"      // a key that has no effect beside the others
+	ruleNoHosts        rule = "no-hosts"        // a transport of kind smtp or lmtp without next hops
+	ruleNoPath         rule = "no-path"         // a transport of kind maildir without a directory
+	ruleSocket         rule = "socket"          // a socket where there can be none
 	ruleTLSPolicy      rule = "tls-policy"      // a TLS policy that can't be met
 	ruleRetry          rule = "retry"           // a schedule that contradicts itself
 	ruleLimits         rule = "limits"          // limits that contradict each other
@@ -67,16 +67,16 @@ const (
 
 // Rules of which only a warning is given.
 const (
-	ruleWarnTrust      rule = "wide-trust"       // a large public network is trusted
-	ruleWarnReadable   rule = "readable-secret"  // a secret that others may read
-	ruleWarnExpired    rule = "certificate-date" // a certificate out of its time
-	ruleWarnWeakKey    rule = "weak-key"         // an RSA key below 2048 bits
-	ruleWarnClearAuth  rule = "clear-password"   // a password that may travel in the clear
-	ruleWarnNoInternet rule = "no-any-domain"    // trust, but nowhere to send to
-	ruleWarnOwnMX      rule = "own-mx"           // our own domain by its MX
+	ruleWarnTrust      rule = "wide-trust"       // a very large public network is trusted
+	ruleWarnReadable   rule = "readable-secret"  // every user of the host can read a key, password or token
+	ruleWarnExpired    rule = "certificate-date" // a certificate is not valid now
+	ruleWarnWeakKey    rule = "weak-key"         // an RSA key of less than 2048 bits
+	ruleWarnClearAuth  rule = "clear-password"   // a password may travel in the clear
+	ruleWarnToken      rule = "clear-token"      // the token for /metrics travels in the clear
+	ruleWarnNoInternet rule = "no-any-domain"    // trusted clients may send anywhere, but nothing says where that goes
+	ruleWarnOwnMX      rule = "own-mx"           // mail for a domain of ours goes to its MX, which usually is this host
 	ruleWarnNoEntries  rule = "no-recipients"    // a recipient file without entries
-	ruleWarnUnusedDKIM rule = "unused-dkim"      // a key that signs nothing
-	ruleWarnResolver   rule = "dane-resolver"    // DANE without a resolver of our own
+	ruleWarnUnusedDKIM rule = "unused-dkim"      // a DKIM key that no transport uses
+	ruleWarnResolver   rule = "dane-resolver"    // DANE without a name server on this host
 	ruleWarnShortName  rule = "short-hostname"   // a host name without a domain
-	ruleWarnToken      rule = "clear-token"      // a token over plain HTTP
 )

@@ -10,6 +10,12 @@ import (
 // third of the letters may be wrong, and there must be one best guess.
 func closest(word string, candidates []string) string {
 	word = normalized(word)
+	if whole := containing(word, candidates); whole != "" {
+		return whole
+	}
+	if len(word) < 4 {
+		return exactly(word, candidates)
+	}
 	best, bestDistance, ties := "", 1+max(1, min(len(word), 24)/3), 0
 	for _, c := range candidates {
 		d := distance(word, normalized(c), bestDistance)
@@ -24,6 +30,33 @@ func closest(word string, candidates []string) string {
 		return ""
 	}
 	return best
+}
+
+// containing returns the only candidate that begins or ends with the word, as
+// "username" does with "user".
+func containing(word string, candidates []string) string {
+	found := ""
+	for _, c := range candidates {
+		if n := normalized(c); len(word) < 3 || n == word || !strings.HasPrefix(n, word) && !strings.HasSuffix(n, word) {
+			continue
+		}
+		if found != "" {
+			return ""
+		}
+		found = c
+	}
+	return found
+}
+
+// exactly returns the candidate that is the word but for its case: with so few
+// letters, other words are too much alike.
+func exactly(word string, candidates []string) string {
+	for _, c := range candidates {
+		if normalized(c) == word {
+			return c
+		}
+	}
+	return ""
 }
 
 // normalized makes "maxMessageSize" and "max-message-size" alike.

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -106,6 +105,9 @@ func (v *validator) checkRetry(r *Retry) {
 		v.report(ruleRetry, &r.Delays, "is empty", `write at least one time, such as delays = ["5m"]`)
 		return
 	}
+	if !v.ok(&r.Delays, &r.GiveUpAfter, &r.WarnAfter) {
+		return
+	}
 	if r.GiveUpAfter <= r.Delays[0] {
 		v.report(ruleRetry, &r.GiveUpAfter, fmt.Sprintf("is %s, but the second attempt comes after %s: there would be none", formatDuration(r.GiveUpAfter), formatDuration(r.Delays[0])), "make it longer than the delays")
 	}
@@ -154,12 +156,11 @@ func isSelector(s string) bool {
 
 // checkLoops finds next hops that are this very host.
 func (v *validator) checkLoops() {
-	own := ownAddresses()
 	for i := range v.cfg.Transports {
 		t := &v.cfg.Transports[i]
 		for j := range t.Hosts {
 			h := &t.Hosts[j]
-			if l := v.listens(*h, own); l != nil {
+			if l := v.listens(*h); l != nil {
 				v.report(ruleLoop, h, fmt.Sprintf("%s is this host's own listener %q: mail would go round in circles", h, l.Name), "write the address of the mail server behind this host")
 			}
 		}
@@ -167,7 +168,7 @@ func (v *validator) checkLoops() {
 }
 
 // listens returns the listener that a connection to h would reach.
-func (v *validator) listens(h HostPort, own []netip.Addr) *Listener {
+func (v *validator) listens(h HostPort) *Listener {
 	ip := h.IP()
 	self := h.Host != "" && (h.Host == string(v.cfg.Hostname) || h.Host == "localhost")
 	for i := range v.cfg.Listeners {
@@ -181,7 +182,7 @@ func (v *validator) listens(h HostPort, own []netip.Addr) *Listener {
 			switch {
 			case self && everywhere, ip.IsValid() && at == ip:
 				return l
-			case everywhere && ip.IsValid() && (!at.IsValid() || at.Is4() == ip.Is4()) && (ip.IsLoopback() || slices.Contains(own, ip)):
+			case everywhere && ip.IsValid() && (!at.IsValid() || at.Is4() == ip.Is4()) && (ip.IsLoopback() || slices.Contains(v.host.addresses, ip)):
 				return l
 			}
 		}

@@ -68,7 +68,7 @@ type TLS struct {
 	CertFile Path `toml:"cert_file" default:"" example:"/etc/gatepost/cert.pem"`
 	// Private key of that certificate.
 	KeyFile Path `toml:"key_file" default:"" example:"/etc/gatepost/key.pem"`
-	// The oldest version of TLS that is spoken, on all listeners and to next hops.
+	// The oldest version of TLS that listeners speak.
 	MinVersion string `toml:"min_version" default:"1.2" enum:"1.2,1.3"`
 }
 
@@ -81,7 +81,7 @@ type DNS struct {
 	Timeout time.Duration `toml:"timeout" default:"5s" min:"100ms" max:"1m"`
 }
 
-// Limits bounds what clients may cost. The defaults suit a busy gateway.
+// Limits is what clients may cost at most. The defaults suit a busy gateway.
 type Limits struct {
 	// The largest message that is accepted; announced in EHLO.
 	MaxMessageSize Size `toml:"max_message_size" default:"50MiB" min:"64KiB" max:"2GiB"`
@@ -113,7 +113,7 @@ type Limits struct {
 	FreeDisk Size `toml:"free_disk" default:"500MiB" min:"0B"`
 }
 
-// Queue bounds the delivery of queued mail.
+// Queue is how much the delivery of queued mail may cost.
 type Queue struct {
 	// Deliveries under way at once, over all next hops.
 	MaxActive int `toml:"max_active" default:"1000" min:"1" max:"100000"`
@@ -168,10 +168,11 @@ type Listener struct {
 	Pipelining string `toml:"pipelining" default:"score" enum:"score,defer,reject"`
 }
 
-// Domain says that mail for a domain is ours, and where it goes.
+// Domain is a domain whose mail is yours to take, and where that mail goes.
 type Domain struct {
 	// The domain. Its subdomains are not included. "*" is any other domain: it
-	// serves only clients in trusted_networks, never strangers.
+	// serves only clients in trusted_networks, never strangers. Nor may strangers
+	// use addresses with a route in front of the @, such as user%other.example@example.com.
 	Name DomainName `toml:"name" required:"true" any:"true" example:"example.com"`
 	// The listener to which this entry applies, or "*" for all. An entry for
 	// the listener comes before one for all listeners.
@@ -184,7 +185,9 @@ type Domain struct {
 	Transport Name `toml:"transport" required:"true" example:"exchange"`
 	// Where the valid recipients are listed: `file:PATH`. A recipient is known
 	// if one of them lists it, anyone else gets 550 5.1.1. Empty: every
-	// recipient is accepted, which makes bounces of mail to addresses that do not exist.
+	// recipient is accepted, which makes bounces of mail to addresses that do not
+	// exist. Mail to the postmaster is always accepted; where no list has him, the
+	// one at the top of the file gets it.
 	Recipients []Source `toml:"recipients" default:"[]" example:"[\"file:recipients.txt\"]"`
 	// Character between a user's name and an extension: with "+", the recipient
 	// user+anything is known if user is. Empty: no extensions.
@@ -222,8 +225,7 @@ type Transport struct {
 	MessagesPerSession int `toml:"messages_per_session" default:"100" min:"1" max:"100000" kinds:"smtp,mx,lmtp"`
 	// Local address to connect from. Empty: the system chooses.
 	SourceAddress netip.Addr `toml:"source_address" default:"" kinds:"smtp,mx,lmtp" example:"192.0.2.25"`
-	// Names of the [[dkim]] keys that sign what leaves here. A key signs only
-	// mail whose From is in its domain.
+	// Names of the [[dkim]] keys that sign what leaves here.
 	DKIM []Name `toml:"dkim" default:"[]" kinds:"smtp,mx,lmtp" example:"[\"example.com\"]"`
 	// Ask for mail exchangers in another way than usual.
 	Lookup Lookup `toml:"lookup" kinds:"mx"`

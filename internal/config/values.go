@@ -79,3 +79,6 @@ type Source struct {
 	// Arg is the absolute path of the file.
 	Arg string
 }
+
+// String is the source as the file writes it.
+func (s Source) String() string { return s.Kind + ":" + s.Arg }

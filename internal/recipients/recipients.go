@@ -34,6 +34,9 @@ const (
 	maxBad = 1000
 )
 
+// ErrNotFile says that a path is a directory, a device or a pipe.
+var ErrNotFile = errors.New("it is not a regular file")
+
 // ErrTooLarge says that a file exceeds 256 MiB.
 var ErrTooLarge = errors.New("it is larger than 256 MiB")
 
@@ -51,6 +54,13 @@ type BadLine struct {
 
 // ReadFile reads the list in the file. With bad lines the list holds the others.
 func ReadFile(path string) (*List, []BadLine, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !info.Mode().IsRegular() { // to open a pipe would be to wait for its writer
+		return nil, nil, fmt.Errorf("%s: %w", path, ErrNotFile)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, nil, err

@@ -70,6 +70,12 @@ func TestAnEndlessFileIsRefused(t *testing.T) {
 	}
 }
 
+func TestADirectoryIsNoList(t *testing.T) {
+	if _, _, err := ReadFile(t.TempDir()); !errors.Is(err, ErrNotFile) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestAReadErrorIsNotTheEndOfTheList(t *testing.T) {
 	if _, _, err := Read(io.MultiReader(strings.NewReader("a\n"), broken{})); err == nil {
 		t.Error("half a file passed for a list")

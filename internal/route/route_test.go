@@ -12,11 +12,22 @@ import (
 	"gatepost/internal/smtp"
 )
 
-var (
-	stranger = &mail.Session{Client: netip.MustParseAddrPort("192.0.2.9:4711")}
-	trusted  = &mail.Session{Client: netip.MustParseAddrPort("10.0.0.9:4711"), Trusted: true}
-	user     = &mail.Session{Client: netip.MustParseAddrPort("192.0.2.9:4711"), User: "anna"}
+// client is who sends: a stranger, a host in trusted_networks, an authenticated user.
+type client int
+
+const (
+	stranger client = iota
+	trusted
+	user
 )
+
+func (c client) session() *mail.Session {
+	s := &mail.Session{Client: netip.MustParseAddrPort("192.0.2.9:4711"), Trusted: c == trusted}
+	if c == user {
+		s.User = "anna"
+	}
+	return s
+}
 
 // example is the routing of most tests: two domains of ours, one of them only
 // on the listener "partner", and the Internet for those who may.
@@ -56,14 +67,14 @@ func writeList(t testing.TB, text string) string {
 
 // rcpt routes what stands behind RCPT TO: and returns the outcome in one word
 // list: "transport/next hop" or the code and enhanced code of the refusal.
-func rcpt(t testing.TB, table *Table, listener string, s *mail.Session, path string) string {
+func rcpt(t testing.TB, table *Table, listener string, c client, path string) string {
 	t.Helper()
 	a, rest, err := smtp.ParsePath(path, true)
 	if err != nil || rest != "" {
 		return "syntax"
 	}
 	r := &mail.Recipient{Address: a, Original: a}
-	return outcome(table.Route(listener, s, r), r)
+	return outcome(table.Route(listener, c.session(), r), r)
 }
 
 func outcome(d mail.Decision, r *mail.Recipient) string {
@@ -88,7 +99,7 @@ func TestRoute(t *testing.T) {
 	tests := []struct {
 		name     string
 		listener string
-		session  *mail.Session
+		client   client
 		path     string
 		want     string
 	}{
@@ -144,7 +155,7 @@ func TestRoute(t *testing.T) {
 	table := example(t)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := rcpt(t, table, tt.listener, tt.session, tt.path); got != tt.want {
+			if got := rcpt(t, table, tt.listener, tt.client, tt.path); got != tt.want {
 				t.Errorf("RCPT TO:%s: got %s, want %s", tt.path, got, tt.want)
 			}
 		})
@@ -181,7 +192,7 @@ func TestRelayIsDeniedInTheSameWordsForAll(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		replies = append(replies, table.Route("inbound", stranger, &mail.Recipient{Address: a}).Reply.String())
+		replies = append(replies, table.Route("inbound", stranger.session(), &mail.Recipient{Address: a}).Reply.String())
 	}
 	for _, r := range replies {
 		if r != mail.ReplyRelayDenied.Reply().String() {
@@ -218,7 +229,7 @@ func TestPostmasterDefaultsToTheFirstDomain(t *testing.T) {
 
 func TestARecipientThatIsNoneIsRefused(t *testing.T) {
 	r := &mail.Recipient{}
-	if got := outcome(example(t).Route("inbound", trusted, r), r); got != "501 5.1.3" {
+	if got := outcome(example(t).Route("inbound", trusted.session(), r), r); got != "501 5.1.3" {
 		t.Error(got)
 	}
 }
@@ -305,7 +316,7 @@ func FuzzStrangersReachOnlyOurDomains(f *testing.F) {
 			return
 		}
 		r := &mail.Recipient{Address: a, Original: a}
-		d := table.Route(listener, stranger, r)
+		d := table.Route(listener, stranger.session(), r)
 		switch {
 		case d.Act == mail.Reject && d.Reply.Permanent():
 		case d.Act != mail.Accept:
@@ -321,10 +332,11 @@ func FuzzStrangersReachOnlyOurDomains(f *testing.F) {
 func BenchmarkRoute(b *testing.B) {
 	table := example(b)
 	a := mail.Address{Local: "two", Domain: "old.example", Raw: "two@old.example"}
+	session := stranger.session()
 	b.ReportAllocs()
 	for b.Loop() {
 		r := mail.Recipient{Address: a, Original: a}
-		if d := table.Route("inbound", stranger, &r); d.Act != mail.Accept {
+		if d := table.Route("inbound", session, &r); d.Act != mail.Accept {
 			b.Fatal(d)
 		}
 	}

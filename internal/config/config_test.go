@@ -1,0 +1,338 @@
+package config
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/rogpeppe/go-internal/txtar"
+)
+
+// update says that expectations are to be written anew: GATEPOST_UPDATE=1 go test.
+func update() bool { return os.Getenv("GATEPOST_UPDATE") == "1" }
+
+// testHost is the host that the configurations under testdata are read on.
+func testHost(name string) host {
+	return host{name: name, addresses: []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8::10")}}
+}
+
+// A case under testdata/bad is a configuration, the files that it needs and, in
+// the file "want", every problem that must be found, as "rule: problem". A
+// comment line "host: NAME" sets the name of the host.
+func TestBadConfigurations(t *testing.T) {
+	cases, err := filepath.Glob("testdata/bad/*.txtar")
+	if err != nil || len(cases) == 0 {
+		t.Fatal("no cases", err)
+	}
+	fixtures := t.TempDir()
+	writeFixtures(t, fixtures)
+	seen := map[string]bool{string(ruleUnreadable): true} // TestAFileThatCantBeRead
+	for _, path := range cases {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			copyFiles(t, fixtures, dir)
+			cfg, problems := loadCase(t, dir, archive)
+			var got strings.Builder
+			for _, p := range problems {
+				seen[p.Rule] = true
+				fmt.Fprintf(&got, "%s: %s\n", p.Rule, strings.ReplaceAll(p.String(), dir, "DIR"))
+			}
+			if (cfg == nil) != HasErrors(problems) {
+				t.Errorf("a Config: %v, errors: %v", cfg != nil, HasErrors(problems))
+			}
+			compareWant(t, path, archive, got.String())
+		})
+	}
+	for name, r := range rules(t) {
+		if !seen[r] {
+			t.Errorf("no case shows %s (%q)", name, r)
+		}
+	}
+}
+
+func loadCase(t *testing.T, dir string, archive *txtar.Archive) (*Config, []Problem) {
+	t.Helper()
+	name := "gw.example.com"
+	for line := range strings.SplitSeq(string(archive.Comment), "\n") {
+		if value, ok := strings.CutPrefix(line, "host:"); ok {
+			name = strings.TrimSpace(value)
+		}
+	}
+	var text []byte
+	for _, f := range archive.Files {
+		switch f.Name {
+		case "gatepost.toml":
+			text = f.Data
+		case "want":
+		default:
+			if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return load("gatepost.toml", dir, text, testHost(name))
+}
+
+func compareWant(t *testing.T, path string, archive *txtar.Archive, got string) {
+	t.Helper()
+	i := slices.IndexFunc(archive.Files, func(f txtar.File) bool { return f.Name == "want" })
+	if update() {
+		if i < 0 {
+			archive.Files, i = append(archive.Files, txtar.File{Name: "want"}), len(archive.Files)
+		}
+		archive.Files[i].Data = []byte(got)
+		if err := os.WriteFile(path, txtar.Format(archive), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if i < 0 || string(archive.Files[i].Data) != got {
+		t.Errorf("got\n%s", got)
+	}
+}
+
+// rules lists the constants of type rule in this package.
+func rules(t *testing.T) map[string]string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "rules.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]string{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		if id, ok := spec.Type.(*ast.Ident); ok && id.Name == "rule" {
+			value, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found[spec.Names[0].Name] = value
+		}
+		return true
+	})
+	if len(found) < 40 {
+		t.Fatalf("only %d rules found: is the test blind?", len(found))
+	}
+	return found
+}
+
+// smallest is the smallest useful configuration.
+const smallest = `
+hostname = "gw.example.com"
+data_dir = "data"
+
+[[listener]]
+name = "inbound"
+address = ["0.0.0.0:25"]
+
+[[domain]]
+name = "example.com"
+transport = "exchange"
+
+[[transport]]
+name = "exchange"
+kind = "smtp"
+hosts = ["10.0.0.5"]
+`
+
+// TestEveryLaterKeyIsAnswered holds the table of later versions against a
+// configuration with each of them.
+func TestEveryLaterKeyIsAnswered(t *testing.T) {
+	for _, row := range notYet {
+		name := row.schema + " " + row.value
+		value := `"something"`
+		if row.value != "" {
+			value = strconv.Quote(row.value)
+		}
+		if row.schema == "domain.recipients" {
+			value = "[" + strconv.Quote(row.value+"x") + "]"
+			if row.value == "callout" {
+				value = `["callout"]`
+			}
+		}
+		t.Run(name, func(t *testing.T) {
+			if problems := notYetProblems(with(row.schema, value)); len(problems) != 1 || problems[0].Severity != Error {
+				t.Errorf("%s = %s: %v", row.schema, value, problems)
+			}
+			if row.harmless == "" {
+				return
+			}
+			if _, problems := load("f", "/", []byte(with(row.schema, row.harmless)), testHost("gw.example.com")); HasErrors(problems) {
+				t.Errorf("%s = %s, which is harmless: %v", row.schema, row.harmless, problems)
+			}
+		})
+	}
+}
+
+func notYetProblems(text string) []Problem {
+	_, problems := load("f", "/", []byte(text), testHost("gw.example.com"))
+	return slices.DeleteFunc(problems, func(p Problem) bool { return p.Rule != string(ruleNotYet) })
+}
+
+// with puts a key into the smallest configuration.
+func with(schema, value string) string {
+	section, key, ok := strings.Cut(schema, ".")
+	switch {
+	case !ok:
+		return smallest + "\n[" + section + "]\nsomething = " + value + "\n"
+	case section == "listener" || section == "domain" || section == "transport":
+		header := "[[" + section + "]]\n"
+		text := smallest
+		if key == "protocol" || key == "kind" {
+			text = strings.Replace(text, key+` = "smtp"`, "", 1)
+		}
+		return strings.Replace(text, header, header+key+" = "+value+"\n", 1)
+	}
+	return smallest + "\n[" + section + "]\n" + key + " = " + value + "\n"
+}
+
+func TestTheSmallestConfigurationHasAllDefaults(t *testing.T) {
+	dir := t.TempDir()
+	cfg, problems := load("gatepost.toml", dir, []byte(smallest), testHost("gw.example.com"))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	checks := map[string][2]any{
+		"data_dir":           {cfg.DataDir, Path(filepath.Join(dir, "data"))},
+		"log_dir":            {cfg.LogDir, Path("")},
+		"log_level":          {cfg.LogLevel, "info"},
+		"postmaster":         {cfg.Postmaster.Raw, "postmaster@example.com"},
+		"max_message_size":   {cfg.Limits.MaxMessageSize, Size(50 << 20)},
+		"min_data_rate":      {cfg.Limits.MinDataRate, Rate(500)},
+		"command_timeout":    {cfg.Limits.CommandTimeout.String(), "5m0s"},
+		"listener.protocol":  {cfg.Listeners[0].Protocol, "smtp"},
+		"listener.tls":       {cfg.Listeners[0].TLS, "starttls"},
+		"listener.address":   {cfg.Listeners[0].Address[0], HostPort{Host: "0.0.0.0", Port: 25}},
+		"domain.listener":    {cfg.Domains[0].Listener, Name("*")},
+		"transport.hosts":    {cfg.Transports[0].Hosts[0], HostPort{Host: "10.0.0.5", Port: 25}},
+		"transport.delays":   {fmt.Sprint(cfg.Transports[0].Retry.Delays), "[1m0s 5m0s 15m0s 30m0s 1h0m0s]"},
+		"transport.give up":  {cfg.Transports[0].Retry.GiveUpAfter.String(), "48h0m0s"},
+		"transport.auth":     {cfg.Transports[0].Auth == nil, true},
+		"transport.sessions": {cfg.Transports[0].Sessions, 20},
+	}
+	for key, c := range checks {
+		if !reflect.DeepEqual(c[0], c[1]) {
+			t.Errorf("%s is %v, want %v", key, c[0], c[1])
+		}
+	}
+}
+
+func TestEveryKeyIsRead(t *testing.T) {
+	dir := t.TempDir()
+	writeFixtures(t, dir)
+	archive, err := txtar.ParseFile("testdata/full.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, problems := loadCase(t, dir, archive)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	// Everything in the file differs from its default, so a field that is at its
+	// default was not read.
+	defaults, _ := load("gatepost.toml", dir, []byte(smallest), testHost("gw.example.com"))
+	for _, pair := range []struct {
+		name      string
+		got, none any
+	}{
+		{"", *cfg, *defaults}, {"admin", cfg.Admin, defaults.Admin}, {"tls", cfg.TLS, defaults.TLS}, {"dns", cfg.DNS, defaults.DNS},
+		{"limits", cfg.Limits, defaults.Limits}, {"queue", cfg.Queue, defaults.Queue},
+		{"listener", cfg.Listeners[0], Listener{}}, {"domain", cfg.Domains[0], Domain{}}, {"dkim", cfg.DKIM[0], DKIM{}},
+		{"transport smtp", cfg.Transports[0], Transport{}}, {"auth", *cfg.Transports[0].Auth, Auth{}},
+		{"retry", cfg.Transports[0].Retry, defaults.Transports[0].Retry}, {"lookup", cfg.Transports[1].Lookup, Lookup{}},
+	} {
+		got, none := reflect.ValueOf(pair.got), reflect.ValueOf(pair.none)
+		for _, k := range keysOf(got.Type()) {
+			if only := k.tag.Get("kinds"); only != "" && !strings.Contains(only, "smtp") {
+				continue
+			}
+			if reflect.DeepEqual(got.Field(k.index).Interface(), none.Field(k.index).Interface()) {
+				t.Errorf("%s.%s was not read: %v", pair.name, k.name, got.Field(k.index))
+			}
+		}
+	}
+}
+
+func TestAFileThatCantBeRead(t *testing.T) {
+	for path, want := range map[string]string{
+		filepath.Join(t.TempDir(), "none.toml"): "can't be read: there is no such file",
+		t.TempDir():                             "can't be read: it is a directory",
+	} {
+		cfg, problems := Load(path)
+		if cfg != nil || len(problems) != 1 || problems[0].String() != path+": "+want || problems[0].Rule != string(ruleUnreadable) {
+			t.Errorf("got %v, %v", cfg, problems)
+		}
+	}
+}
+
+// TestMistakesThatTheDecoderWouldSeeAreSeen compares with the library on files
+// that break TOML in ways that its parser alone does not notice.
+func TestMistakesThatTheDecoderWouldSeeAreSeen(t *testing.T) {
+	for _, text := range []string{
+		"a = 1\na = 2", "[a]\n[a]", "a.b = 1\n[a]", "a = {}\n[a.b]", "a = []\n[[a]]", "[[a]]\n[a]", "[a]\nb = 1\n[a.b]",
+		"a = 1\na.b = 2", "[a.b]\n[a]\nb.c = 1", "[[a.b]]\n[a]\nb = 1", "a = {b = 1, b = 2}",
+	} {
+		if cfg, problems := load("f", "/", []byte(text), testHost("gw.example.com")); cfg != nil || !HasErrors(problems) {
+			t.Errorf("%q passed", text)
+		}
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add(smallest)
+	cases, err := filepath.Glob("testdata/bad/*.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, path := range cases {
+		archive, err := txtar.ParseFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, file := range archive.Files {
+			if file.Name == "gatepost.toml" {
+				f.Add(string(file.Data))
+			}
+		}
+	}
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, text string) {
+		cfg, problems := load("gatepost.toml", dir, []byte(text), testHost("gw.example.com"))
+		if (cfg == nil) != HasErrors(problems) {
+			t.Fatalf("a Config: %v, problems: %v", cfg != nil, problems)
+		}
+		if cfg != nil {
+			var ignored map[string]any
+			if err := toml.Unmarshal([]byte(text), &ignored); err != nil {
+				t.Fatalf("what the library refuses passed: %v", err)
+			}
+		}
+		lines := strings.Split(text, "\n")
+		for _, p := range problems {
+			switch {
+			case p.File != "gatepost.toml":
+			case p.Line < 1 || p.Line > len(lines) || p.Column < 1 || p.Column > len(lines[p.Line-1])+1:
+				t.Fatalf("outside of the file: %s", p)
+			case p.Message == "" || p.Rule == "" || strings.ContainsAny(p.String(), "\r\n\x00\x1b"):
+				t.Fatalf("not one printable line: %q", p)
+			}
+		}
+	})
+}

@@ -1,0 +1,321 @@
+package config
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const referenceFile = "../../docs/configuration.md"
+
+// TestReferenceIsUpToDate makes the reference from types.go, rules.go and the
+// table of later keys, and compares it with the one in docs. "go generate"
+// writes it anew.
+func TestReferenceIsUpToDate(t *testing.T) {
+	want := reference(t)
+	if update() {
+		if err := os.WriteFile(referenceFile, []byte(want), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	got, err := os.ReadFile(referenceFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("%s is out of date: run go generate ./internal/config", referenceFile)
+	}
+}
+
+// TestTheExampleIsValid keeps the example for new users from going stale. The
+// files that it names are put beside it.
+func TestTheExampleIsValid(t *testing.T) {
+	text, err := os.ReadFile("../../docs/gatepost.example.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	writeFixtures(t, dir)
+	for name, from := range map[string]string{"cert.pem": "cert.pem", "key.pem": "key.pem", "dkim-s1.pem": "ed25519.pem"} {
+		data, err := os.ReadFile(filepath.Join(dir, from))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "recipients.txt"), []byte("anna@example.com\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, problems := load("gatepost.example.toml", dir, text, testHost("gw.example.com"))
+	for _, p := range problems {
+		t.Error(p)
+	}
+	// What stands behind "# " in front of a key is there to be uncommented.
+	if cfg == nil || len(cfg.Listeners) < 2 || len(cfg.DKIM) == 0 {
+		t.Error("the example does not show what it should")
+	}
+}
+
+// TestEveryKeyIsDocumented wants words for people at each key.
+func TestEveryKeyIsDocumented(t *testing.T) {
+	docs := readDocs(t)
+	for name, d := range docs {
+		for field, text := range d.fields {
+			if len(strings.Fields(text)) < 2 {
+				t.Errorf("%s.%s has no description", name, field)
+			}
+		}
+	}
+}
+
+// structDoc is the comment of a struct and those of its fields.
+type structDoc struct {
+	text   string
+	fields map[string]string
+}
+
+func readDocs(t *testing.T) map[string]structDoc {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "types.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs := map[string]structDoc{}
+	for _, decl := range file.Decls {
+		gen, ok := decl.(*ast.GenDecl)
+		if !ok || gen.Tok != token.TYPE {
+			continue
+		}
+		spec := gen.Specs[0].(*ast.TypeSpec)
+		d := structDoc{text: paragraph(gen.Doc.Text()), fields: map[string]string{}}
+		for _, f := range spec.Type.(*ast.StructType).Fields.List {
+			ft := reflect.StructTag(strings.Trim(f.Tag.Value, "`"))
+			if text := paragraph(f.Doc.Text()); text != "" || !isSection(f.Type) {
+				d.fields[ft.Get("toml")] = text
+			}
+		}
+		docs[spec.Name.Name] = d
+	}
+	return docs
+}
+
+// isSection tells fields that are sections of their own, which need no comment.
+func isSection(e ast.Expr) bool {
+	if a, ok := e.(*ast.ArrayType); ok {
+		e = a.Elt
+	}
+	id, ok := e.(*ast.Ident)
+	return ok && strings.Contains(" Admin TLS DNS Limits Queue Listener Domain Transport DKIM ", " "+id.Name+" ")
+}
+
+func paragraph(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// reference writes docs/configuration.md.
+func reference(t *testing.T) string {
+	docs := readDocs(t)
+	var b strings.Builder
+	b.WriteString(referenceHead)
+	writeKeys(&b, docs, reflect.TypeFor[Config](), "")
+	root := reflect.TypeFor[Config]()
+	for _, k := range keysOf(root) {
+		ft := root.Field(k.index).Type
+		if elem := elemOf(ft); isTable(elem) {
+			fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", sectionName(ft, "", k.name), upper(afterSubject(docs[elem.Name()].text)))
+			writeKeys(&b, docs, elem, "")
+		}
+	}
+	writeLater(&b)
+	writeRules(t, &b)
+	return b.String()
+}
+
+// writeKeys lists the keys of a table; tables inside of it follow their key.
+func writeKeys(b *strings.Builder, docs map[string]structDoc, t reflect.Type, prefix string) {
+	for _, k := range keysOf(t) {
+		ft := t.Field(k.index).Type
+		if prefix == "" && t == reflect.TypeFor[Config]() && isTable(elemOf(ft)) {
+			continue
+		}
+		name := prefix + k.name
+		fmt.Fprintf(b, "- **`%s`**: %s  \n  %s", name, traits(ft, k), docs[t.Name()].fields[k.name])
+		if example := k.tag.Get("example"); example != "" {
+			fmt.Fprintf(b, " Example: `%s = %s`", name, exampleLiteral(ft, example))
+		}
+		b.WriteString("\n")
+		if isTable(elemOf(ft)) {
+			writeKeys(b, docs, elemOf(ft), name+".")
+		}
+	}
+}
+
+// traits is the type of a key, its default and what bounds it.
+func traits(t reflect.Type, k key) string {
+	parts := []string{referenceType(t)}
+	if enum := k.tag.Get("enum"); enum != "" {
+		choices := strings.Split(enum, ",")
+		for i := range choices {
+			choices[i] = code(strconv.Quote(choices[i]))
+		}
+		parts[0] = "one of " + strings.Join(choices, ", ")
+		if len(choices) == 1 {
+			parts[0] = choices[0]
+		}
+	}
+	if hint := strings.TrimPrefix(rangeHint(k), "allowed is "); hint != "" {
+		parts = append(parts, hint)
+	}
+	if kinds := k.tag.Get("kinds"); kinds != "" {
+		parts = append(parts, "kind "+strings.ReplaceAll(kinds, ",", ", "))
+	}
+	def, ok := k.tag.Lookup("default")
+	switch {
+	case k.tag.Get("required") == "true":
+		parts = append(parts, "**required**")
+	case strings.HasPrefix(def, "("):
+		parts = append(parts, "default: "+strings.Trim(def, "()"))
+	case ok:
+		parts = append(parts, "default "+code(exampleLiteral(t, def)))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func code(s string) string { return "`" + s + "`" }
+
+func referenceType(t reflect.Type) string {
+	names := map[string]string{
+		"Size": "size", "Rate": "rate", "Duration": "duration", "Path": "path", "Name": "name", "DomainName": "domain",
+		"Prefix": "network", "Addr": "IP address", "Address": "mail address", "HostPort": "address and port", "Source": "source",
+		"int": "number", "string": "string", "bool": "true or false",
+	}
+	elem := elemOf(t)
+	name := names[elem.Name()]
+	switch {
+	case isTable(elem):
+		return "table"
+	case t.Kind() == reflect.Slice:
+		return "list of " + strings.TrimSuffix(strings.Replace(name+"s", "address and ports", "addresses and ports", 1), "")
+	}
+	return name
+}
+
+func elemOf(t reflect.Type) reflect.Type {
+	for t.Kind() == reflect.Slice || t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t
+}
+
+// afterSubject cuts "Listener is " off the comment of a type.
+func afterSubject(s string) string {
+	_, rest, _ := strings.Cut(s, " ")
+	for _, verb := range []string{"is ", "says "} {
+		rest = strings.TrimPrefix(rest, verb)
+	}
+	return rest
+}
+
+func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+func writeLater(b *strings.Builder) {
+	b.WriteString(laterHead)
+	for _, l := range notYet {
+		what, _, _ := strings.Cut(l.what, ": ")
+		name, harmless := code(l.schema), ""
+		if l.value != "" {
+			name += " = " + code(strconv.Quote(l.value))
+		}
+		if l.harmless != "" {
+			harmless = code(l.harmless)
+		}
+		fmt.Fprintf(b, "| %s | %s | %s |\n", name, what, harmless)
+	}
+}
+
+func writeRules(t *testing.T, b *strings.Builder) {
+	t.Helper()
+	b.WriteString(rulesHead)
+	file, err := parser.ParseFile(token.NewFileSet(), "rules.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, decl := range file.Decls {
+		gen, ok := decl.(*ast.GenDecl)
+		if !ok || gen.Tok != token.CONST {
+			continue
+		}
+		for _, s := range gen.Specs {
+			spec := s.(*ast.ValueSpec)
+			name, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			severity := "error"
+			if strings.HasPrefix(spec.Names[0].Name, "ruleWarn") {
+				severity = "warning"
+			}
+			fmt.Fprintf(b, "| `%s` | %s | %s |\n", name, severity, paragraph(spec.Comment.Text()))
+		}
+	}
+}
+
+const referenceHead = `# Configuration
+
+Gatepost reads one file, in [TOML](https://toml.io). ` + "`gatepost check -c FILE`" + ` reads it, and every file that it names, and reports
+everything that is wrong in one run; ` + "`gatepost serve -c FILE`" + ` does the same before it starts, and starts only without an error.
+After a change, ` + "`systemctl reload gatepost`" + ` (SIGHUP) loads the file again: all of it, or, with an error, nothing.
+
+The smallest useful file has ` + "`hostname`, `data_dir`" + `, one [[listener]], one [[domain]] and one [[transport]]; a commented one for an
+organisation with its own mail server is [gatepost.example.toml](gatepost.example.toml).
+
+How values are written:
+
+| type | | examples |
+|---|---|---|
+| size | bytes, with a unit: B, KiB, MiB, GiB, TiB (powers of 1024) or kB, MB, GB, TB (powers of 1000) | ` + "`\"50MiB\"`, `\"1.5GB\"`" + ` |
+| rate | a size per second | ` + "`\"500B/s\"`" + ` |
+| duration | ms, s, m (minutes), h, d | ` + "`\"90s\"`, `\"2d\"`, `\"1h30m\"`" + ` |
+| network | address/length, or one address | ` + "`\"10.0.0.0/8\"`, `\"2001:db8::/32\"`, `\"192.0.2.7\"`" + ` |
+| address and port | an IPv6 address stands in brackets before a port | ` + "`\"10.0.0.5:25\"`, `\"[::1]:25\"`, `\"mail.example.com\"`" + ` |
+| path | relative to the directory of the configuration file | ` + "`\"/etc/gatepost/key.pem\"`, `\"key.pem\"`" + ` |
+| name | letters, digits, ".", "_" and "-" | ` + "`\"inbound\"`" + ` |
+| domain | international ones as people write them, or as A-labels | ` + "`\"example.com\"`, `\"bücher.example\"`" + ` |
+| source | ` + "`file:PATH`" + `: a text file with one entry in a line: user@domain, user (in every domain that uses the file) or @domain (everyone there); # begins a comment. A file that has changed is read again within 10 seconds; one that has become bad is not, and the log says so | ` + "`\"file:recipients.txt\"`" + ` |
+
+[name] is a section of which there is one; [[name]] one of which there may be several.
+
+This page is made from the source of Gatepost; don't edit it.
+
+## Top of the file
+
+These keys stand before the first [section].
+
+`
+
+const laterHead = `
+## Keys of later versions
+
+Gatepost knows these keys and refuses them, so that nobody believes in a protection that is not there yet. Where a value is given,
+that value asks for nothing and is accepted.
+
+| key | needs | accepted |
+|---|---|---|
+`
+
+const rulesHead = `
+## What is checked
+
+` + "`gatepost check --json`" + ` names the rule of each problem. An error keeps Gatepost from starting, a warning does not.
+
+| rule | | meaning |
+|---|---|---|
+`
