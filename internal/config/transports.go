@@ -47,7 +47,9 @@ func (v *validator) checkKind(t *Transport) {
 		if t.Path == "" {
 			v.report(ruleNoPath, &t.Path, "is missing", `write the directory, such as path = "/var/mail/archive"`)
 		}
-		v.isDirectory(&t.Path)
+		if !strings.Contains(string(t.Path), "{") {
+			v.isDirectory(&t.Path)
+		}
 	}
 }
 
@@ -82,6 +84,9 @@ func (v *validator) checkTLSPolicy(t *Transport) {
 			v.report(ruleUnusedKey, &t.TLSCAFile, fmt.Sprintf("is set, but tls = %q does not verify certificates", t.TLS), `write tls = "verify", or take it out`)
 		}
 		v.authorities(&t.TLSCAFile)
+	}
+	if t.TLSName != "" && t.TLS != "verify" {
+		v.report(ruleUnusedKey, &t.TLSName, fmt.Sprintf("is set, but tls = %q does not look at names", t.TLS), `write tls = "verify", or take it out`)
 	}
 	local := slices.ContainsFunc(v.cfg.DNS.Servers, func(h HostPort) bool { return h.IP().IsValid() && h.IP().IsLoopback() })
 	if t.TLS == "dane" && !local {

@@ -122,7 +122,7 @@ type Queue struct {
 	Memory Size `toml:"memory" default:"64MiB" min:"1MiB" max:"16GiB"`
 	// Delivery reports per hour to one sender about one next hop; beyond it the
 	// failure is only logged, so that nobody is flooded whose address was forged.
-	ReportsPerHour int `toml:"reports_per_hour" default:"20" min:"1" max:"100000"`
+	MaxReportsPerHour int `toml:"max_reports_per_hour" default:"20" min:"1" max:"100000"`
 	// A report returns the whole message, where its sender asks for that, only up to
 	// this size; else its headers.
 	MaxReturn Size `toml:"max_return" default:"1MiB" min:"1KiB" max:"100MiB"`
@@ -215,6 +215,9 @@ type Transport struct {
 	// The certificates or certificate authorities that `tls = "verify"` trusts,
 	// PEM. Empty: those of the system.
 	TLSCAFile Path `toml:"tls_ca_file" default:"" kinds:"smtp,mx,lmtp" example:"exchange-ca.pem"`
+	// The name that the next hop's certificate must be for with `tls = "verify"`, where
+	// it is not the host's: for hosts that are given by address. Empty: the host's name.
+	TLSName DomainName `toml:"tls_name" default:"" kinds:"smtp,lmtp" example:"mail.example.com"`
 	// How to log in at the next hop. Absent: not at all.
 	Auth *Auth `toml:"auth" kinds:"smtp,lmtp"`
 	// When delivery is tried again, and when it is given up.
@@ -231,8 +234,9 @@ type Transport struct {
 	Lookup Lookup `toml:"lookup" kinds:"mx"`
 	// Port of the mail exchangers.
 	Port int `toml:"port" default:"25" min:"1" max:"65535" kinds:"mx"`
-	// The maildir; made if it does not exist.
-	Path Path `toml:"path" default:"" kinds:"maildir" example:"/var/mail/archive"`
+	// The maildir; made if it does not exist. "{user}", "{domain}" and "{address}"
+	// in it stand for the parts of the recipient's address.
+	Path Path `toml:"path" default:"" kinds:"maildir" example:"/var/mail/{domain}/{user}"`
 }
 
 // Auth is how a transport logs in.
