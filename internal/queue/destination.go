@@ -17,6 +17,10 @@ const (
 	deadAfter = 3
 )
 
+// keepIdle is how many destinations that answered the last time are remembered
+// although they have no items.
+const keepIdle = 4096
+
 // class sorts destinations by how long an attempt is likely to block a slot.
 type class uint8
 
@@ -66,6 +70,7 @@ type destination struct {
 	restPos  int // place in the heap of resting destinations, -1 for none
 
 	listed bool // it is in a ring
+	used   bool // since idle destinations were last looked through
 }
 
 func (d *destination) class() class {

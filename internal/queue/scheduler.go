@@ -90,15 +90,30 @@ func (s *scheduler) destination(key mail.Destination) *destination {
 	return d
 }
 
-// evict forgets idle destinations. What was learned of them is lost, which
-// costs little: they start again as unknown ones.
+// evict forgets idle destinations, except some of those that answered the last
+// time: they must stay known as such, or their next message would wait among
+// those for unknown ones. Those used since the last look are kept first.
 func (s *scheduler) evict() {
-	for key, num := range s.numbers {
-		if s.dests[num].idle() {
-			delete(s.numbers, key)
-			s.dests[num] = nil
-			s.unused = append(s.unused, num)
+	kept := 0
+	var rest []*destination
+	for _, num := range s.numbers {
+		switch d := s.dests[num]; {
+		case !d.idle():
+		case d.proven && d.used && kept < keepIdle:
+			kept++
+			d.used = false
+		default:
+			rest = append(rest, d)
 		}
+	}
+	for _, d := range rest {
+		if d.proven && !d.used && kept < keepIdle {
+			kept++
+			continue
+		}
+		delete(s.numbers, d.key)
+		s.dests[d.num] = nil
+		s.unused = append(s.unused, d.num)
 	}
 	s.evictAt = 2*len(s.numbers) + 1024
 }
@@ -261,6 +276,7 @@ func (s *scheduler) takeFrom(c class) (slot, bool) {
 		}
 		sl := slot{h: d.head, dest: d, class: c, epoch: d.epoch}
 		s.move(d.head, placeActive)
+		d.used = true
 		if d.dead {
 			d.probes--
 		}
