@@ -19,6 +19,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -308,8 +309,12 @@ func (g *Instance) Kill() {
 	if g.cmd == nil {
 		return
 	}
+	group := g.cmd.Process.Pid
 	g.Signal(syscall.SIGKILL)
 	<-g.done
+	// A server below a wrapper ends a moment after it, and holds its lock and its
+	// port until then. An empty group has nobody to signal.
+	Holds(5*time.Second, func() bool { return errors.Is(syscall.Kill(-group, 0), syscall.ESRCH) })
 }
 
 // Stop ends the server as an administrator does; the test fails if it takes
@@ -377,15 +382,20 @@ func (g *Instance) Hello(source string) *wire.Conn {
 	return c
 }
 
-// FreeAddress is a loopback address with a port that nobody listens on now.
+// FreeAddress is a loopback address with a port that nobody listens on now, out
+// of the range from which the system takes ports for outgoing connections: one
+// of those could be taken again before the server is up.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000)))
+		if err == nil {
+			ln.Close()
+			return ln.Addr().String()
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Fatal("no free port")
+	return ""
 }
 
 // Eventually waits until the condition holds and fails the test otherwise. It

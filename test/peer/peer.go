@@ -76,7 +76,8 @@ type Result struct {
 // killed, and the test fails.
 func Run(t testing.TB, stdin, program string, args ...string) Result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	// Clean-up runs programs too, when the test's own context has ended.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, Find(program), args...)
 	cmd.Stdin = strings.NewReader(stdin)

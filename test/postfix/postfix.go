@@ -170,15 +170,24 @@ func masterCF(c Config) string {
 
 // Start starts Postfix and waits until it greets clients.
 func (p *Instance) Start() error {
-	cmd := exec.Command("/usr/sbin/postfix", "-c", filepath.Join(p.Dir, "etc"), "start-fg")
+	etc, env := filepath.Join(p.Dir, "etc"), []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	check := exec.Command("/usr/sbin/postfix", "-c", etc, "check") // makes the queue directories
+	check.Env = env
+	if text, err := check.CombinedOutput(); err != nil {
+		return fmt.Errorf("check Postfix: %w: %s", err, text)
+	}
+	// Not "postfix start-fg": that puts a shell between us and the master daemon,
+	// which then outlives the shell.
+	cmd := exec.Command("/usr/lib/postfix/sbin/master", "-c", etc, "-s")
 	out, err := os.Create(filepath.Join(p.Dir, "log", "output"))
 	if err != nil {
 		return fmt.Errorf("start Postfix: %w", err)
 	}
 	defer out.Close()
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	cmd.Env = append(env, "MAIL_CONFIG="+etc)
+	// Master makes itself leader of a session; it must not lead a group before.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	p.cmd, p.done = cmd, make(chan struct{})
 	started := make(chan error)
 	go func() {
@@ -234,7 +243,7 @@ func greets(addr string) error {
 	return nil
 }
 
-// Pid is the process of the master daemon, or of the script that becomes it.
+// Pid is the process of the master daemon.
 func (p *Instance) Pid() int { return p.cmd.Process.Pid }
 
 // Stop ends the instance.
@@ -248,7 +257,7 @@ func (p *Instance) Stop() error {
 	default:
 	}
 	// The master daemon ends its children when it is asked to end.
-	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+	if err := syscall.Kill(p.cmd.Process.Pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("stop Postfix: %w", err)
 	}
 	timer := time.NewTimer(20 * time.Second)

@@ -1,0 +1,53 @@
+package interop
+
+import (
+	"crypto/tls"
+	"strings"
+	"testing"
+
+	"gatepost/test/gatepost"
+	"gatepost/test/peer"
+	"gatepost/test/sink"
+)
+
+// TLS-08: what openssl is let in with, and what not.
+func TestOpenSSLNegotiates(t *testing.T) {
+	peer.Require(t, "openssl")
+	g, _ := pair(t, gatepost.Settings{})
+	// A server that takes everything that it can: what is refused by Gatepost
+	// below must be possible at all, or the test shows nothing.
+	lax := sink.Start(t, sink.Options{TLS: &tls.Config{
+		Certificates: []tls.Certificate{peer.NewCertificate(t, "lax.example").TLS}, MinVersion: tls.VersionTLS10,
+	}})
+	tests := []struct {
+		name    string
+		args    []string
+		welcome bool
+		control bool // the lax server lets it in
+	}{
+		{"TLS 1.3", []string{"-tls1_3"}, true, true},
+		{"TLS 1.2", []string{"-tls1_2"}, true, true},
+		{"TLS 1.1", []string{"-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"}, false, true},
+		{"TLS 1.0", []string{"-tls1", "-cipher", "DEFAULT@SECLEVEL=0"}, false, true},
+		{"ciphers without encryption", []string{"-tls1_2", "-cipher", "eNULL@SECLEVEL=0"}, false, false},
+		{"ciphers without authentication", []string{"-tls1_2", "-cipher", "aNULL@SECLEVEL=0"}, false, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got, out := negotiates(t, g.SMTP, tt.args); got != tt.welcome {
+				t.Errorf("welcome: %v, want %v\n%s", got, tt.welcome, out)
+			}
+			if got, out := negotiates(t, lax.Addr, tt.args); got != tt.control {
+				t.Errorf("welcome at a lax server: %v, want %v\n%s", got, tt.control, out)
+			}
+		})
+	}
+}
+
+// negotiates reports whether the client gets an answer to NOOP through TLS.
+func negotiates(t *testing.T, addr string, args []string) (bool, string) {
+	t.Helper()
+	all := append([]string{"s_client", "-connect", addr, "-starttls", "smtp", "-crlf", "-quiet", "-no_ign_eof"}, args...)
+	r := peer.Run(t, "NOOP\nQUIT\n", "openssl", all...)
+	return r.Status == 0 && strings.Contains(r.Output, "\n250 2.0.0"), r.Output
+}
