@@ -41,7 +41,6 @@ const (
 )
 
 // legalPath reports whether an address may stand between < and > in a command.
-// Addresses come from the parser, which sees to it; this is the last look.
 func legalPath(raw string) bool {
 	for i := range len(raw) {
 		if c := raw[i]; c < ' ' || c == 0x7f {

@@ -66,11 +66,7 @@ func (c *Conn) Send(ctx context.Context, req *Request) ([]mail.Outcome, error) {
 	defer c.d.buffers.Put(buf)
 
 	out := make([]mail.Outcome, len(req.Recipients))
-	todo := c.scratch.todo[:0]
-	for i := range req.Recipients {
-		todo = append(todo, i)
-	}
-	c.scratch.todo = todo
+	todo := c.presentable(req, out)
 	early := true
 	for len(todo) > 0 {
 		if !c.Usable() {
@@ -98,6 +94,28 @@ func (c *Conn) Send(ctx context.Context, req *Request) ([]mail.Outcome, error) {
 		todo = t.remaining(todo, len(batch))
 	}
 	return out, nil
+}
+
+// presentable returns the recipients that may be named on the wire. Addresses come
+// from a parser that lets no control character pass; this is the last look.
+func (c *Conn) presentable(req *Request, out []mail.Outcome) []int {
+	refuse := func(i int, stage string, key mail.ReplyKey) {
+		out[i] = mail.Outcome{Status: mail.Failed, Reply: key.Reply(), Stage: stage, Host: c.host, TLS: c.tls, Time: time.Now()}
+	}
+	todo := c.scratch.todo[:0]
+	sender := legalPath(req.Sender.Raw)
+	for i := range req.Recipients {
+		switch {
+		case !sender:
+			refuse(i, "mail", mail.ReplyBadSenderAddress)
+		case !legalPath(req.Recipients[i].Address.Raw):
+			refuse(i, "rcpt", mail.ReplyBadAddress)
+		default:
+			todo = append(todo, i)
+		}
+	}
+	c.scratch.todo = todo
+	return todo
 }
 
 // remaining is who is left after a transaction of the first n of todo.

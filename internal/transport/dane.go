@@ -13,7 +13,7 @@ import (
 	"gatepost/internal/dns"
 )
 
-// Values of TLSA records, RFC 6698 §2.1 and RFC 7218.
+// Values of TLSA records, RFC 6698 §2.1.
 const (
 	usageTA = 2 // DANE-TA: the record names a CA
 	usageEE = 3 // DANE-EE: the record names the certificate itself
