@@ -59,6 +59,7 @@ const (
 	ruleUnusedKey      rule = "unused-key"      // a key that has no effect beside the others
 	ruleNoHosts        rule = "no-hosts"        // a transport of kind smtp or lmtp without next hops
 	ruleNoPath         rule = "no-path"         // a transport of kind maildir without a directory
+	ruleBadPath        rule = "bad-path"        // a path with an unknown placeholder
 	ruleSocket         rule = "socket"          // a socket where there can be none
 	ruleTLSPolicy      rule = "tls-policy"      // a TLS policy that can't be met
 	ruleRetry          rule = "retry"           // a schedule that contradicts itself

@@ -47,9 +47,17 @@ func (v *validator) checkKind(t *Transport) {
 		if t.Path == "" {
 			v.report(ruleNoPath, &t.Path, "is missing", `write the directory, such as path = "/var/mail/archive"`)
 		}
-		if !strings.Contains(string(t.Path), "{") {
-			v.isDirectory(&t.Path)
-		}
+		v.checkMaildir(&t.Path)
+	}
+}
+
+func (v *validator) checkMaildir(path *Path) {
+	literal := strings.NewReplacer("{user}", "", "{domain}", "", "{address}", "").Replace(string(*path))
+	switch {
+	case strings.ContainsAny(literal, "{}"):
+		v.report(ruleBadPath, path, fmt.Sprintf("%s has a placeholder that nothing fills", *path), "there are {user}, {domain} and {address}")
+	case literal == string(*path):
+		v.isDirectory(path)
 	}
 }
 
