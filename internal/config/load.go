@@ -139,6 +139,10 @@ func (v *validator) computedDefaults() {
 		}
 	}
 	for i := range c.Transports {
+		// Who only shortens give_up_after wants no error about a default.
+		if r := &c.Transports[i].Retry; !v.isSet(&r.WarnAfter) && r.WarnAfter >= r.GiveUpAfter {
+			r.WarnAfter = 0
+		}
 		port := 25
 		if c.Transports[i].Kind == "lmtp" {
 			port = 24

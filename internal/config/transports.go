@@ -125,11 +125,7 @@ func (v *validator) checkRetry(r *Retry) {
 		v.report(ruleRetry, &r.GiveUpAfter, fmt.Sprintf("is %s, but the second attempt comes after %s: there would be none", formatDuration(r.GiveUpAfter), formatDuration(r.Delays[0])), "make it longer than the delays")
 	}
 	if r.WarnAfter >= r.GiveUpAfter {
-		at := &r.WarnAfter
-		if !v.isSet(at) {
-			at = &r.GiveUpAfter
-		}
-		v.report(ruleRetry, at, fmt.Sprintf("warn_after is %s, but the message is given up after %s: nobody would be warned", formatDuration(r.WarnAfter), formatDuration(r.GiveUpAfter)), `make warn_after shorter, or "0s" for no warning`)
+		v.report(ruleRetry, &r.WarnAfter, fmt.Sprintf("warn_after is %s, but the message is given up after %s: nobody would be warned", formatDuration(r.WarnAfter), formatDuration(r.GiveUpAfter)), `make warn_after shorter, or "0s" for no warning`)
 	}
 }
 

@@ -258,6 +258,7 @@ type Retry struct {
 	// What then happens: dsn reports it to the sender, discard only logs it.
 	OnGiveUp string `toml:"on_give_up" default:"dsn" enum:"dsn,discard"`
 	// Age at which the sender is told, once, that the message is late. "0s": never.
+	// The default holds only where give_up_after is longer.
 	WarnAfter time.Duration `toml:"warn_after" default:"4h" min:"0s" max:"30d"`
 }
 
