@@ -213,10 +213,12 @@ func TestTheSelfSignedPairIsMadeOnceAndItsKeyIsPrivate(t *testing.T) {
 	must(t, err)
 	first, err := os.ReadFile(p.CertFile)
 	must(t, err)
-	info, err := os.Stat(p.KeyFile)
-	must(t, err)
-	if info.Mode().Perm() != 0o600 {
-		t.Errorf("key has mode %v", info.Mode())
+	for _, name := range []string{p.KeyFile, p.CertFile} {
+		info, err := os.Stat(name)
+		must(t, err)
+		if info.Mode().Perm() != 0o600 { // DUR-32
+			t.Errorf("%s has mode %v", name, info.Mode())
+		}
 	}
 	store, err := Load(p)
 	must(t, err)

@@ -10,6 +10,6 @@
 //   - A reload takes all pairs or none: a broken new file leaves the old
 //     certificates in use and is told by the error and by Health.
 //   - Handshakes read an immutable snapshot; a reload never drops a session.
-//   - A private key that this package writes has mode 0600 from its first byte,
+//   - What this package writes has mode 0600 from its first byte,
 //     and a half written pair is never seen under its final name.
 package certs

@@ -28,7 +28,8 @@ const (
 const selfSignedYears = 10
 
 // SelfSigned returns the self-signed pair in dir, and makes it if it is not
-// there: ECDSA P-256, for hostname, valid for 10 years, the key with mode 0600.
+// there: ECDSA P-256, for hostname, valid for 10 years, both files with mode
+// 0600.
 // A pair that exists is kept, also under another hostname, because peers may
 // have pinned it.
 func SelfSigned(dir, hostname string) (Pair, error) {
@@ -46,10 +47,10 @@ func SelfSigned(dir, hostname string) (Pair, error) {
 	}
 	// The key goes first: a certificate without its key would be an error at the
 	// next start, a key without its certificate is replaced.
-	if err := writeFile(pair.KeyFile, keyPEM, 0o600); err != nil {
+	if err := writeFile(pair.KeyFile, keyPEM); err != nil {
 		return Pair{}, fmt.Errorf("make self-signed certificate: %w", err)
 	}
-	if err := writeFile(pair.CertFile, certPEM, 0o644); err != nil {
+	if err := writeFile(pair.CertFile, certPEM); err != nil {
 		return Pair{}, fmt.Errorf("make self-signed certificate: %w", err)
 	}
 	return pair, nil
@@ -98,13 +99,13 @@ func commonName(hostname string) string {
 
 // writeFile writes a file of its own and moves it to its name, so that nobody
 // ever sees half of it.
-func writeFile(path string, content []byte, mode fs.FileMode) error {
+func writeFile(path string, content []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(content)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
