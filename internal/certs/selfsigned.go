@@ -29,9 +29,8 @@ const selfSignedYears = 10
 
 // SelfSigned returns the self-signed pair in dir, and makes it if it is not
 // there: ECDSA P-256, for hostname, valid for 10 years, both files with mode
-// 0600.
-// A pair that exists is kept, also under another hostname, because peers may
-// have pinned it.
+// 0600. A pair that exists is kept, also under another hostname, because peers
+// may have pinned it.
 func SelfSigned(dir, hostname string) (Pair, error) {
 	pair := Pair{CertFile: filepath.Join(dir, selfSignedCert), KeyFile: filepath.Join(dir, selfSignedKey)}
 	_, err := tls.LoadX509KeyPair(pair.CertFile, pair.KeyFile)
