@@ -327,7 +327,7 @@ func (h *scriptedHooks) End(s *mail.Session, sum Summary) {
 // noSpace is an error that chooses its reply, as the spool's is.
 type noSpace struct{}
 
-func (noSpace) Error() string             { return "disk full" }
+func (noSpace) Error() string            { return "disk full" }
 func (noSpace) SMTPReply() mail.ReplyKey { return mail.ReplyNoSpace }
 
 type scriptedIntake struct {
