@@ -84,20 +84,22 @@ func (b *builder) readHeaders() []byte {
 		size = b.Body.Size()
 	}
 	raw := make([]byte, min(size, maxHeaders))
-	n, err := b.Body.ReadAt(raw, 0)
-	if err != nil && (!errors.Is(err, io.EOF) || n == 0) {
+	// What ReadAt says beside a full buffer (io.EOF at the end) does not matter.
+	if n, _ := b.Body.ReadAt(raw, 0); n < len(raw) {
 		var s strings.Builder
 		fmt.Fprintf(&s, "Message-ID: %s\r\nSubject: %s\r\n", clean(b.Envelope.MessageID), clean(b.Envelope.Subject))
 		return []byte(s.String())
 	}
-	raw = raw[:n]
+	if bytes.HasPrefix(raw, []byte("\r\n")) {
+		return nil
+	}
 	if end := bytes.Index(raw, []byte("\r\n\r\n")); end >= 0 {
 		return raw[:end+2]
 	}
 	if size > maxHeaders {
 		raw = raw[:bytes.LastIndexByte(raw, '\n')+1] // whole lines only
 	}
-	return bytes.TrimSuffix(raw, []byte("\r\n\r\n"))
+	return raw
 }
 
 func encodeQP(raw []byte) []byte {
