@@ -42,6 +42,7 @@ var rooms = []room{
 	{pattern: "internal/spool/...", level: levelTools, why: "tools do not know what they are used for"},
 	{pattern: "internal/store/...", level: levelTools, why: "tools do not know what they are used for"},
 	{pattern: "internal/smtpclient", level: levelTools, why: "tools do not know what they are used for"},
+	{pattern: "internal/smtpclient/sinktest", level: levelTools, users: []string{}, why: "it is for tests"},
 	{pattern: "internal/dns/...", level: levelTools, why: "tools do not know what they are used for"},
 	{pattern: "internal/dkim", level: levelTools, why: "tools do not know what they are used for"},
 	{pattern: "internal/intercept", level: levelTools, why: "tools do not know what they are used for"},
@@ -106,7 +107,7 @@ var bans = []ban{
 	{imported: "github.com/coreos/go-systemd/...", except: []string{"cmd/gatepost"}, why: "only the command knows who started it"},
 	{imported: "gopkg.in/natefinch/lumberjack.v2", except: []string{"internal/logs"}, why: "internal/logs owns the log files"},
 	{imported: "github.com/emersion/go-msgauth/...", except: []string{}, why: "it is a second opinion for tests only"},
-	{imported: "testing/...", except: []string{"test/...", "internal/dns/dnstest", "internal/spool/spooltest", "internal/store/storetest"}, why: "test helpers live in test packages"},
+	{imported: "testing/...", except: []string{"test/...", "internal/dns/dnstest", "internal/smtpclient/sinktest", "internal/spool/spooltest", "internal/store/storetest"}, why: "test helpers live in test packages"},
 }
 
 // Imports checks the direction of imports in files that are not tests, and the

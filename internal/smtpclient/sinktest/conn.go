@@ -22,6 +22,7 @@ type conn struct {
 	number  int
 	count   map[string]int
 	secure  bool
+	gone    bool
 	msg     Message
 	body    bytes.Buffer
 	mailed  bool
@@ -153,6 +154,16 @@ func (c *conn) write(wire string, pause time.Duration) error {
 	return nil
 }
 
+// left notes that the client has ended the session.
+func (c *conn) left() {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	if !c.gone {
+		c.gone = true
+		c.s.live--
+	}
+}
+
 func (c *conn) command(line string) error {
 	verb, _, _ := strings.Cut(strings.ToUpper(line), " ")
 	switch verb {
@@ -189,6 +200,7 @@ func (c *conn) command(line string) error {
 		c.reset()
 		return c.answer(Rset, line, "250 2.0.0 Ok\r\n")
 	case "QUIT":
+		c.left()
 		if err := c.answer(Quit, line, "221 2.0.0 Bye\r\n"); err != nil {
 			return err
 		}

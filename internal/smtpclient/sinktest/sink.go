@@ -106,6 +106,7 @@ type Server struct {
 	mu       sync.Mutex
 	conns    []*record
 	open     map[net.Conn]bool
+	live     int // connections that have not said QUIT
 	peak     int
 	messages []Message
 }
@@ -163,14 +164,15 @@ func (s *Server) Messages() []Message {
 	return append([]Message(nil), s.messages...)
 }
 
-// Conns is how many connections there were, Peak how many at the same time.
+// Conns is how many connections there were.
 func (s *Server) Conns() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.conns)
 }
 
-// Peak is how many connections there were at the same time.
+// Peak is how many connections there were at the same time; one that has said
+// QUIT does not count.
 func (s *Server) Peak() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -220,7 +222,8 @@ func (s *Server) accept() {
 		}
 		s.mu.Lock()
 		s.open[nc] = true
-		s.peak = max(s.peak, len(s.open))
+		s.live++
+		s.peak = max(s.peak, s.live)
 		rec := &record{}
 		s.conns = append(s.conns, rec)
 		n := len(s.conns)
@@ -229,6 +232,7 @@ func (s *Server) accept() {
 			c := &conn{s: s, nc: nc, raw: nc, rec: rec, number: n, count: make(map[string]int)}
 			c.serve()
 			nc.Close()
+			c.left()
 			s.mu.Lock()
 			delete(s.open, nc)
 			s.mu.Unlock()
