@@ -318,3 +318,10 @@ func TestASocketThatNobodyServesIsTold(t *testing.T) {
 		t.Errorf("%q", errs.String())
 	}
 }
+
+func TestThePackagedConfigurationIsGood(t *testing.T) {
+	var out, errs strings.Builder
+	if status := run([]string{"check", "-c", "../../packaging/gatepost.toml"}, &terminal{out: &out, err: &errs}); status != 0 {
+		t.Errorf("status %d: %s", status, errs.String())
+	}
+}
