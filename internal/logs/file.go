@@ -51,7 +51,7 @@ func (l *file) Write(p []byte) (int, error) {
 		written += n
 		p = p[n:]
 		if err != nil {
-			return written, fmt.Errorf("write %s: %w", l.path, err)
+			return written, err // it names the file
 		}
 	}
 	return written, nil
