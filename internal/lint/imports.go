@@ -74,8 +74,8 @@ var rooms = []room{
 	{pattern: "internal/lint/...", level: levelNouns, users: []string{}, why: "it is for tests"},
 
 	{pattern: "cmd/gatepost", level: levelCommand, why: "nobody imports a command"},
-	{pattern: "bench/...", level: levelCommand, why: "nobody imports a command"},
-	{pattern: "test/...", level: levelCommand, users: []string{}, why: "it is for tests"},
+	{pattern: "bench/...", level: levelCommand + 1, why: "nobody imports a command"},
+	{pattern: "test/...", level: levelCommand, users: []string{"bench"}, why: "it is for tests"},
 }
 
 // wirers are the rooms that may import the leaves.

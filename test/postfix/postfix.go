@@ -42,6 +42,9 @@ type Config struct {
 // Instance is a Postfix that was set up.
 type Instance struct {
 	Addr, Dir string
+	// Cgroup, where set before Start, is the directory of a cgroup of version 2 in
+	// which all its processes run.
+	Cgroup string
 
 	cmd  *exec.Cmd
 	done chan struct{}
@@ -188,6 +191,14 @@ func (p *Instance) Start() error {
 	cmd.Env = append(env, "MAIL_CONFIG="+etc)
 	// Master makes itself leader of a session; it must not lead a group before.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if p.Cgroup != "" {
+		dir, err := os.Open(p.Cgroup)
+		if err != nil {
+			return fmt.Errorf("open cgroup for Postfix: %w", err)
+		}
+		defer dir.Close()
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(dir.Fd())
+	}
 	p.cmd, p.done = cmd, make(chan struct{})
 	started := make(chan error)
 	go func() {
