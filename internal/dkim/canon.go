@@ -100,9 +100,11 @@ func (b *bodyWriter) Write(p []byte) (int, error) {
 			p = p[1:]
 		case b.cr:
 			b.cr = false
-			b.text([]byte{'\r'})
+			b.release()
+			b.short("\r")
 		case run > 0:
-			b.text(p[:run])
+			b.release()
+			b.collect(p[:run])
 			p = p[run:]
 		default:
 			b.cr = p[0] == '\r'
@@ -129,16 +131,22 @@ func (b *bodyWriter) plain(p []byte) int {
 	return len(p)
 }
 
-// text passes bytes on, after what was held back in front of them.
-func (b *bodyWriter) text(p []byte) {
+// release passes on what was held back, because text follows.
+func (b *bodyWriter) release() {
 	for ; b.ends > 0; b.ends-- {
-		b.collect([]byte(crlf))
+		b.short(crlf)
 	}
 	if b.space {
-		b.collect([]byte{' '})
+		b.short(" ")
 	}
-	b.collect(p)
 	b.space, b.some = false, true
+}
+
+func (b *bodyWriter) short(s string) {
+	if len(b.out)+len(s) > bodyBuffer {
+		b.flush()
+	}
+	b.out = append(b.out, s...)
 }
 
 func (b *bodyWriter) collect(p []byte) {
@@ -169,10 +177,11 @@ func (b *bodyWriter) pass(p []byte) {
 func (b *bodyWriter) Close() error {
 	if b.cr {
 		b.cr = false
-		b.text([]byte{'\r'})
+		b.release()
+		b.short("\r")
 	}
 	if b.some || b.canon == Simple {
-		b.collect([]byte(crlf))
+		b.short(crlf)
 	}
 	b.flush()
 	return b.err
