@@ -107,10 +107,10 @@ func (b *bench) measure(ctx context.Context, ms *meters, j job, name string) (r 
 	if err != nil {
 		return r, "", err
 	}
+	defer s.meter.close()
 	if err := s.start(); err != nil {
 		return r, "", err
 	}
-	defer s.meter.close()
 	defer func() { err = errors.Join(err, s.stop()) }()
 
 	warm := j

@@ -65,10 +65,10 @@ func (b *bench) alone(s gatepostSettings, fn func(*server, *mailSink) error) (er
 	if err != nil {
 		return err
 	}
+	defer srv.meter.close()
 	if err := srv.start(); err != nil {
 		return err
 	}
-	defer srv.meter.close()
 	defer func() { err = errors.Join(err, srv.stop()) }()
 	return fn(srv, sink)
 }
@@ -189,10 +189,10 @@ func (b *bench) longQueue(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	defer s.meter.close()
 	if err := s.start(); err != nil {
 		return err
 	}
-	defer s.meter.close()
 	running := true
 	defer func() {
 		if running {

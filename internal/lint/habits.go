@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -164,6 +165,9 @@ func ErrorText(t *Tree) []Problem {
 	return problems
 }
 
+// properNames may start an error text.
+var properNames = []string{"Gatepost", "Postfix", "Pebble", "Ed25519", "Maildir"}
+
 func badErrorText(text string) string {
 	runes := []rune(text)
 	switch {
@@ -174,7 +178,11 @@ func badErrorText(text string) string {
 	case strings.HasSuffix(text, ".") || strings.HasSuffix(text, "!") || strings.HasSuffix(text, "\n"):
 		return "ends a sentence, but more may follow"
 	}
-	// Names and abbreviations keep their capitals: TLS, BDAT, Maildir's S=.
+	// Names and abbreviations keep their capitals: Postfix, TLS, BDAT.
+	first, _, _ := strings.Cut(text, " ")
+	if slices.Contains(properNames, strings.TrimRight(first, ",:")) {
+		return ""
+	}
 	if unicode.IsUpper(runes[0]) && len(runes) > 1 && unicode.IsLower(runes[1]) {
 		return "starts with a capital"
 	}
