@@ -20,6 +20,8 @@ import (
 //     manifest from memory into a new file that replaces the old one.
 //   - Table files: Pebble hears of it, keeps the data in memory and tries again
 //     with a new file; the guard only slows it down.
+//   - The file in which Pebble writes down its options is not written at all:
+//     Pebble needs none to open the store, but would fail over a damaged one.
 //
 // While the log is tainted new log files are not created at all, so that the one
 // that failed stays the last on disk: Pebble allows only the last one to end in
@@ -47,6 +49,10 @@ func (g *guardFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File,
 	case strings.HasPrefix(base, "MANIFEST-"):
 		f, err := g.createSurely(name, category)
 		return &manifestFile{File: f, g: g, name: name}, err
+	case strings.HasPrefix(base, "temporary."):
+		f := &walFile{g: g, name: name}
+		f.bad.Store(true)
+		return f, nil
 	case strings.HasPrefix(base, "marker."):
 		return g.createSurely(name, category)
 	case strings.HasSuffix(base, ".sst"):
@@ -115,6 +121,14 @@ func (g *guardFS) Remove(name string) error {
 		return nil
 	}
 	return err
+}
+
+// Rename implements vfs.FS. Pebble uses it for the options only.
+func (g *guardFS) Rename(oldname, newname string) error {
+	if strings.HasPrefix(g.PathBase(newname), "OPTIONS-") {
+		return nil
+	}
+	return g.FS.Rename(oldname, newname)
 }
 
 // OpenDir implements vfs.FS.

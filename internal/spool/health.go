@@ -46,6 +46,8 @@ type health struct {
 	opening chan error // during Open: says that the disk does not take writes
 
 	probing atomic.Int32 // searches for the end of a damaged range
+
+	firstPause, lastPause time.Duration // between attempts
 }
 
 func newHealth(log *slog.Logger, limit int64) *health {
@@ -55,6 +57,9 @@ func newHealth(log *slog.Logger, limit int64) *health {
 		wake:    make(chan struct{}, 1),
 		opening: make(chan error, 1),
 		limit:   limit,
+
+		firstPause: firstPause,
+		lastPause:  lastPause,
 	}
 	h.idle.L = &h.mu
 	return h
@@ -268,7 +273,7 @@ func (h *health) pause(n int, err error) bool {
 		default:
 		}
 	}
-	t := time.NewTimer(min(firstPause<<min(n, 10), lastPause))
+	t := time.NewTimer(min(h.firstPause<<min(n, 10), h.lastPause))
 	defer t.Stop()
 	select {
 	case <-t.C:

@@ -83,7 +83,7 @@ func (s *Spool) heal(ctx context.Context) {
 			s.o.Log.Info("spool: the write-ahead log is whole again")
 			return
 		}
-		if !s.healPause(ctx, n) {
+		if !s.h.pause(n, nil) || ctx.Err() != nil {
 			return
 		}
 	}
@@ -107,18 +107,6 @@ func (h *health) healed(epoch uint64) bool {
 	h.tainted = nil
 	h.relax()
 	return true
-}
-
-// healPause waits before the next attempt to heal.
-func (s *Spool) healPause(ctx context.Context, n int) bool {
-	t := time.NewTimer(min(firstPause<<min(n, 10), lastPause))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // flush writes everything in memory to table files and begins a new log. It

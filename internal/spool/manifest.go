@@ -198,21 +198,3 @@ func fileExists(fs vfs.FS, name string) bool {
 	_, err := fs.Stat(name)
 	return err == nil
 }
-
-// removeOptions removes the files in which Pebble writes down its options. It
-// never needs them to read a store that we opened before, but refuses to open
-// one where such a file is damaged.
-func removeOptions(fs vfs.FS, dir string) error {
-	names, err := fs.List(dir)
-	if err != nil {
-		return fmt.Errorf("list directory: %w", err)
-	}
-	for _, name := range names {
-		if strings.HasPrefix(name, "OPTIONS-") {
-			if err := fs.Remove(fs.PathJoin(dir, name)); err != nil {
-				return fmt.Errorf("remove old options: %w", err)
-			}
-		}
-	}
-	return nil
-}

@@ -45,6 +45,9 @@ type Options struct {
 	// SyncInterval is how long Update, Done and Abort may take to become durable.
 	// Default: 500 ms.
 	SyncInterval time.Duration
+
+	// retryPause, in tests, takes the place of the pauses between attempts to write.
+	retryPause time.Duration
 }
 
 // Observer is told about each commit: how long it took, sync included, and
@@ -121,6 +124,9 @@ func Open(o Options) (*Spool, error) {
 	}
 	o.setDefaults()
 	h := newHealth(o.Log, o.MemTableSize/2)
+	if o.retryPause > 0 {
+		h.firstPause, h.lastPause = o.retryPause, o.retryPause
+	}
 	s := &Spool{
 		o:        o,
 		h:        h,
@@ -176,10 +182,8 @@ func (s *Spool) prepare() error {
 		}
 	}
 	var err error
-	if s.doubtful, err = checkManifest(s.o.FS, s.o.Dir); err != nil {
-		return err
-	}
-	return removeOptions(s.o.FS, s.o.Dir)
+	s.doubtful, err = checkManifest(s.o.FS, s.o.Dir)
+	return err
 }
 
 // afterOpen makes the store fit for use.

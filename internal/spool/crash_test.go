@@ -1,0 +1,122 @@
+package spool
+
+import (
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"gatepost/internal/mail"
+)
+
+// crasher takes a copy of the file system as a crash would leave it before each
+// write operation, or each step-th, and checks it.
+type crasher struct {
+	t       *testing.T
+	fs      *vfs.MemFS
+	m       *model
+	percent int // how much of what was not synced survives
+	step    int64
+
+	on      atomic.Bool
+	ops     atomic.Int64
+	crashes atomic.Int64
+	mu      sync.Mutex // one check at a time
+}
+
+// MaybeError implements errorfs.Injector. It never fails an operation.
+func (c *crasher) MaybeError(op errorfs.Op) error {
+	if !c.on.Load() || op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
+		return nil
+	}
+	n := c.ops.Add(1)
+	if n%c.step == 0 {
+		c.crash(n)
+	}
+	return nil
+}
+
+func (c *crasher) String() string { return "crasher" }
+
+func (c *crasher) crash(n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.t.Failed() {
+		return
+	}
+	known := c.m.snapshot()
+	clone := c.fs.CrashClone(vfs.CrashCloneCfg{
+		UnsyncedDataPercent: c.percent,
+		RNG:                 rand.New(rand.NewPCG(2, uint64(n))),
+	})
+	c.crashes.Add(1)
+	if err := verify(clone, known, false); err != nil {
+		c.t.Errorf("crash before operation %d: %v", n, err)
+	}
+}
+
+// work runs a random life of a spool: messages of all sizes, some with several
+// items, updates, and half of the items done.
+func work(t *testing.T, s *Spool, m *model, rng *rand.Rand, rounds int) {
+	var open []mail.QueueID
+	for range rounds {
+		size := rng.IntN(8 << 10)
+		switch rng.IntN(12) {
+		case 0:
+			size = chunkSize + rng.IntN(chunkSize)
+		case 1:
+			size = keepSize + rng.IntN(keepSize)
+		}
+		items := 1 + rng.IntN(3)/2*rng.IntN(3)
+		id, err := m.commit(s, testBody(size), items)
+		if err != nil {
+			t.Errorf("commit: %v", err)
+			return
+		}
+		for i := range items {
+			open = append(open, mail.QueueID{Message: id, N: uint16(i + 1)})
+		}
+		k := rng.IntN(len(open))
+		q := open[k]
+		if rng.IntN(2) == 0 {
+			it, err := s.Item(q)
+			if err == nil {
+				it.Attempts++
+				err = s.Update(it)
+			}
+			if err != nil {
+				t.Errorf("update: %v", err)
+			}
+			continue
+		}
+		open[k] = open[len(open)-1]
+		open = open[:len(open)-1]
+		if err := m.finish(s, q); err != nil {
+			t.Errorf("done: %v", err)
+		}
+	}
+}
+
+func TestNoAcknowledgedMessageIsLostByACrashAtAnyWrite(t *testing.T) {
+	for _, percent := range []int{0, 50, 100} {
+		t.Run("", func(t *testing.T) {
+			fs := vfs.NewCrashableMem()
+			c := &crasher{t: t, fs: fs, m: newModel(), percent: percent, step: 1}
+			o := memOptions(errorfs.Wrap(fs, c))
+			o.MemTableSize = 1 << 20
+			s := openTest(t, o)
+			c.on.Store(true)
+			rng := rand.New(rand.NewPCG(1, uint64(percent)))
+			work(t, s, c.m, rng, 60)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			c.on.Store(false)
+			t.Logf("%d crashes", c.crashes.Load())
+			c.crash(-1)
+		})
+	}
+}
