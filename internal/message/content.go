@@ -101,12 +101,13 @@ func (c *Content) addRange(from *Content, start, end int64) {
 }
 
 // Reader returns a new reader over the whole content.
-func (c *Content) Reader() *Reader { return &Reader{pieces: c.pieces} }
+func (c *Content) Reader() *Reader { return &Reader{pieces: c.pieces, size: c.size} }
 
 // Reader reads a Content from start to end. WriteTo is the fast way: it hands
 // out big slices.
 type Reader struct {
 	pieces []piece
+	size   int64
 	done   int64     // bytes of pieces[0] that were read
 	sub    io.Reader // the encoder of pieces[0]
 }
@@ -153,8 +154,12 @@ func (r *Reader) readPiece(p []byte) (n int, err error) {
 // WriteTo implements io.WriterTo. A message that fits into a chunk is written
 // with one call of w.Write, a bigger one with a call for each chunk.
 func (r *Reader) WriteTo(w io.Writer) (written int64, err error) {
-	chunk := getChunk()
-	defer putChunk(chunk)
+	pool := &chunks
+	if r.size >= bigChunkSize {
+		pool = &bigChunks
+	}
+	chunk := pool.Get().(*[]byte)
+	defer pool.Put(chunk)
 	for {
 		n, err := io.ReadFull(r, *chunk)
 		if n > 0 {
@@ -177,16 +182,25 @@ func (r *Reader) WriteTo(w io.Writer) (written int64, err error) {
 	}
 }
 
-// chunkSize is big enough that ordinary mail is one chunk, and small enough for
-// thousands of deliveries at once.
-const chunkSize = 32 << 10
+// Bodies pass through buffers of these sizes. Ordinary mail is one chunk, which is
+// small enough for thousands of deliveries at once. A big message takes a big one:
+// the spool stores bodies in such pieces, and every read of a part of one costs
+// nearly as much as reading it whole.
+const (
+	chunkSize    = 32 << 10
+	bigChunkSize = 256 << 10
+)
 
-// chunks recycles the buffers that bodies pass through; they hold nothing
-// between uses.
-var chunks = sync.Pool{New: func() any {
-	b := make([]byte, chunkSize)
+// chunks and bigChunks recycle the buffers; they hold nothing between uses.
+var (
+	chunks    = sync.Pool{New: func() any { return newChunk(chunkSize) }}
+	bigChunks = sync.Pool{New: func() any { return newChunk(bigChunkSize) }}
+)
+
+func newChunk(size int) *[]byte {
+	b := make([]byte, size)
 	return &b
-}}
+}
 
 func getChunk() *[]byte  { return chunks.Get().(*[]byte) }
 func putChunk(b *[]byte) { chunks.Put(b) }

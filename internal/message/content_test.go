@@ -78,9 +78,9 @@ func TestOrdinaryMailIsOneWrite(t *testing.T) {
 		t.Errorf("writes of %v bytes, err %v; want one write", w.sizes, err)
 	}
 	w = writes{}
-	c = content(strings.Repeat("x", 10*chunkSize), mail.Edits{Prepend: make([]byte, 300)})
+	c = content(strings.Repeat("x", 10*bigChunkSize), mail.Edits{Prepend: make([]byte, 300)})
 	if _, err := c.Reader().WriteTo(&w); err != nil || len(w.sizes) != 11 {
-		t.Errorf("%d writes, err %v; want 11", len(w.sizes), err)
+		t.Errorf("%d writes of a big message, err %v; want 11", len(w.sizes), err)
 	}
 }
 
