@@ -146,10 +146,6 @@ func (l *Logs) Logger(component string) *slog.Logger {
 	return slog.New(newHandler(l, component, lineWriter{mail: l.mail}))
 }
 
-// SetLevel changes the lowest level that is written; it applies to every logger
-// at once. smtp_proxy.log is written at every level.
-func (l *Logs) SetLevel(level slog.Level) { l.level.Set(level) }
-
 // Reopen closes and opens the files by name, for SIGHUP and logrotate. After an
 // error the old file stays in use.
 func (l *Logs) Reopen() error {

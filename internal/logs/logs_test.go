@@ -224,7 +224,7 @@ func TestLevelAndFormatChangeUnderLoggersInUse(t *testing.T) {
 	log.Debug("hidden")
 	must(t, l.Reload(Config{Dir: dir, Level: slog.LevelDebug, Format: FormatJSON}))
 	log.Debug("shown")
-	l.SetLevel(slog.LevelError)
+	must(t, l.Reload(Config{Dir: dir, Level: slog.LevelError, Format: FormatJSON}))
 	log.Warn("hidden again")
 	must(t, l.Close())
 	got := read(t, dir, mailFile)
