@@ -40,6 +40,10 @@ type Options struct {
 	Expiry time.Duration
 	// MaxHeader bounds the header section in bytes, default 2 MiB.
 	MaxHeader int64
+	// OnlyAuthor makes Sign pass over messages that have no author in the domain
+	// or one below it: a signature for somebody else's From helps nobody (RFC
+	// 7489 §3.1.1 asks for alignment) and would vouch for mail that only passes.
+	OnlyAuthor bool
 }
 
 // Signer signs for one domain with one key. It is safe for many goroutines.
@@ -111,7 +115,8 @@ func (s *Signer) Sign(ctx context.Context, c *message.Content) ([]byte, error) {
 // §3), and reads the message only once for all.
 type Group []*Signer
 
-// Sign returns a DKIM-Signature field for each signer, in their order. The errors
+// Sign returns a DKIM-Signature field for each signer, in their order, less those
+// that pass over the message (Options.OnlyAuthor). The errors
 // come from reading c, from the keys, or say that the header section is too big.
 func (g Group) Sign(ctx context.Context, c *message.Content) ([]byte, error) {
 	if len(g) == 0 {
@@ -128,6 +133,9 @@ func (g Group) Sign(ctx context.Context, c *message.Content) ([]byte, error) {
 	now := time.Now()
 	var out []byte
 	for _, s := range g {
+		if s.opts.OnlyAuthor && !hasAuthorIn(header, s.domain) {
+			continue
+		}
 		if out, err = s.appendSignature(out, header, read.bodyHash(s.opts.Body), now); err != nil {
 			return nil, fmt.Errorf("sign message: %w", err)
 		}

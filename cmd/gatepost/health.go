@@ -1,0 +1,164 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"gatepost/internal/admin"
+	"gatepost/internal/config"
+	"gatepost/internal/metrics"
+	"gatepost/internal/queue"
+)
+
+// Checks implements admin.Health.
+func (a *app) Checks() []admin.Check {
+	state := a.state.Load()
+	if state == nil {
+		return []admin.Check{admin.Required("start", errors.New("starting"))}
+	}
+	checks := []admin.Check{
+		admin.Required("spool", a.spool.Health()),
+		admin.Required("disk", a.spool.CheckSpace(0)),
+		admin.Required("queue", a.queueHealth()),
+		admin.Advisory("damaged", a.damage()),
+		admin.Advisory("logs", a.logs.Health()),
+		admin.Advisory("reload", state.reloadErr),
+	}
+	for _, store := range state.gen.certs {
+		checks = append(checks, admin.Advisory("certificate", store.Health()))
+	}
+	return checks
+}
+
+func (a *app) queueHealth() error {
+	stats := a.queue.Stats()
+	if stats.Suspended {
+		return errors.New("outcomes cannot be stored, so nothing is delivered")
+	}
+	return nil
+}
+
+// damage says that something in the spool needs a look.
+func (a *app) damage() error {
+	damaged, err := a.spool.SetAside()
+	if err != nil {
+		return err
+	}
+	if len(damaged) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d damaged records were set aside, see docs/operations.md; the latest: %s", len(damaged), damaged[len(damaged)-1].Reason)
+}
+
+// certificates lists what the listeners present.
+func (a *app) certificates() []metrics.Certificate {
+	state := a.state.Load()
+	if state == nil {
+		return nil
+	}
+	var list []metrics.Certificate
+	for _, store := range state.gen.certs {
+		for _, c := range store.Certificates() {
+			list = append(list, metrics.Certificate{File: c.File, NotAfter: c.NotAfter})
+		}
+	}
+	return list
+}
+
+// queueMetrics sums destinations up by transport.
+func queueMetrics(s queue.Stats) metrics.QueueStats {
+	m := metrics.QueueStats{
+		States:     map[string]int{"incoming": s.Incoming, "active": s.Active, "deferred": s.Deferred, "hold": s.Hold},
+		Oldest:     s.Oldest,
+		Suspended:  s.Suspended,
+		Transports: make(map[string]metrics.TransportStats),
+	}
+	for _, d := range s.Destinations {
+		t := m.Transports[d.Transport]
+		t.Active += d.Active
+		t.Ready += d.Ready
+		t.Waiting += d.Waiting
+		t.Hold += d.Hold
+		if d.Dead {
+			t.Dead++
+		}
+		if d.Paused {
+			t.Paused++
+		}
+		m.Transports[d.Transport] = t
+	}
+	return m
+}
+
+// status is what `gatepost status` shows.
+func (a *app) status() admin.Status {
+	st := admin.Status{
+		Version:    readVersion().Version,
+		PID:        os.Getpid(),
+		Started:    a.started,
+		ConfigFile: a.file,
+	}
+	if state := a.state.Load(); state != nil {
+		st.Hostname = string(state.gen.cfg.Hostname)
+		st.ConfigLoaded = state.loaded
+		st.Listeners = state.addresses
+	}
+	return st
+}
+
+// serveAdmin starts the API on the unix socket and the public paths on TCP.
+func (a *app) serveAdmin(cfg *config.Config) (err error) {
+	a.admin, err = admin.New(admin.Config{
+		Queue:            a.queue,
+		Health:           a,
+		Metrics:          a.metrics.Handler(),
+		MetricsTokenFile: string(cfg.Admin.MetricsTokenFile),
+		Reload:           a.reload,
+		Status:           a.status,
+		Log:              a.logs.Logger("Admin"),
+	})
+	if err != nil {
+		return err
+	}
+	socket, err := admin.ListenSocket(filepath.Join(string(cfg.DataDir), admin.SocketName))
+	if err != nil {
+		return err
+	}
+	a.serving.Go(func() {
+		if err := a.admin.ServeAPI(socket); err != nil {
+			a.fail(fmt.Errorf("serve command socket: %w", err))
+		}
+	})
+	if cfg.Admin.Listen.IsZero() {
+		return nil
+	}
+	public, err := a.listenAdmin(cfg)
+	if err != nil {
+		return err
+	}
+	a.serving.Go(func() {
+		if err := a.admin.ServePublic(public); err != nil {
+			a.fail(fmt.Errorf("serve %s: %w", cfg.Admin.Listen, err))
+		}
+	})
+	return nil
+}
+
+func (a *app) listenAdmin(cfg *config.Config) (net.Listener, error) {
+	l, err := a.sockets.Listen(cfg.Admin.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("start admin: %w", err)
+	}
+	if cfg.Admin.TLSCertFile == "" {
+		return l, nil
+	}
+	pair, err := tls.LoadX509KeyPair(string(cfg.Admin.TLSCertFile), string(cfg.Admin.TLSKeyFile))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start admin: %w", err), l.Close())
+	}
+	return tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}), nil
+}

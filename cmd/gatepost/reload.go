@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"reflect"
+	"strings"
+	"time"
+
+	"gatepost/internal/config"
+	"gatepost/internal/smtpserver"
+)
+
+// listener is a running [[listener]]: one server for all of its sockets.
+type listener struct {
+	server  *smtpserver.Server
+	sockets map[string]context.CancelFunc // by address; the function closes it
+}
+
+// reopen is SIGHUP: the log files first, so that logrotate works whatever the
+// configuration says, then the configuration.
+func (a *app) reopen(ctx context.Context) error {
+	return errors.Join(a.logs.Reopen(), a.reload(ctx))
+}
+
+// reload loads the configuration again: all of it, or nothing. Sessions and
+// attempts go on with what they began with.
+func (a *app) reload(context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stopped {
+		return errors.New("reload: stopping")
+	}
+	err := a.exchange()
+	a.metrics.ConfigLoaded(err)
+	if err != nil {
+		state := *a.state.Load()
+		state.reloadErr = err
+		a.state.Store(&state)
+		return err
+	}
+	a.log.Info("configuration reloaded", "config", a.file)
+	return nil
+}
+
+// exchange builds the next generation and, when nothing can fail any more, puts
+// it in the place of the present one.
+func (a *app) exchange() error {
+	cfg, err := loadConfig(a.file, func(w string) { a.log.Warn(w) })
+	if err != nil {
+		return err
+	}
+	old := a.gen
+	if err := needsRestart(old.cfg, cfg); err != nil {
+		return err
+	}
+	gen, err := a.build(cfg, old)
+	if err != nil {
+		return err
+	}
+	if gen.gateway, err = a.newGateway(gen); err != nil {
+		return errors.Join(err, gen.closeNew(old))
+	}
+	fresh, err := a.openSockets(cfg)
+	if err != nil {
+		return errors.Join(err, gen.closeNew(old))
+	}
+	if err := a.logs.Reload(logsConfig(cfg)); err != nil {
+		return errors.Join(err, closeAll(fresh), gen.closeNew(old))
+	}
+	a.gateway.Store(gen.gateway)
+	a.queue.Reload(gen.queueTransports())
+	a.limiter.SetLimits(limiterLimits(cfg))
+	a.gen = gen
+	for name, t := range old.transports {
+		if gen.transports[name].Transport != t.Transport {
+			a.retired = append(a.retired, t)
+		}
+	}
+	return a.apply(gen, fresh)
+}
+
+// needsRestart names the changes that a running process cannot make.
+func needsRestart(old, next *config.Config) error {
+	var keys []string
+	for key, same := range map[string]bool{
+		"hostname":         old.Hostname == next.Hostname,
+		"data_dir":         old.DataDir == next.DataDir,
+		"postmaster":       old.Postmaster == next.Postmaster,
+		"admin":            reflect.DeepEqual(old.Admin, next.Admin),
+		"queue":            reflect.DeepEqual(old.Queue, next.Queue),
+		"limits.free_disk": old.Limits.FreeDisk == next.Limits.FreeDisk,
+	} {
+		if !same {
+			keys = append(keys, key)
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	return fmt.Errorf("a change of %s needs a restart; nothing was changed", strings.Join(keys, ", "))
+}
+
+// openSockets opens the addresses that are new in cfg.
+func (a *app) openSockets(cfg *config.Config) (map[string]net.Listener, error) {
+	fresh := make(map[string]net.Listener)
+	for i := range cfg.Listeners {
+		l := &cfg.Listeners[i]
+		running := a.listeners[string(l.Name)]
+		for _, addr := range l.Address {
+			if running != nil && running.sockets[addr.String()] != nil {
+				continue
+			}
+			socket, err := a.sockets.Listen(addr)
+			if err != nil {
+				return nil, errors.Join(fmt.Errorf("start listener %s: %w", l.Name, err), closeAll(fresh))
+			}
+			fresh[socketKey(l, addr)] = socket
+		}
+	}
+	return fresh, nil
+}
+
+// socketKey names a socket of a listener in the map of new sockets.
+func socketKey(l *config.Listener, addr config.HostPort) string {
+	return string(l.Name) + " " + addr.String()
+}
+
+func closeAll(sockets map[string]net.Listener) error {
+	var errs []error
+	for _, s := range sockets {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// apply makes the listeners those of gen.
+func (a *app) apply(gen *generation, fresh map[string]net.Listener) error {
+	var errs []error
+	kept := make(map[string]bool)
+	for i := range gen.cfg.Listeners {
+		l := &gen.cfg.Listeners[i]
+		kept[string(l.Name)] = true
+		errs = append(errs, a.applyListener(gen, l, fresh))
+	}
+	for name, l := range a.listeners {
+		if !kept[name] {
+			a.retire(name, l)
+		}
+	}
+	a.state.Store(&appState{gen: gen, loaded: time.Now(), addresses: a.addresses()})
+	return errors.Join(errs...)
+}
+
+// applyListener starts or changes one listener.
+func (a *app) applyListener(gen *generation, l *config.Listener, fresh map[string]net.Listener) error {
+	sc, err := serverConfig(gen, l)
+	if err != nil {
+		return err
+	}
+	hooks := hooksOf(gen.gateway)
+	running := a.listeners[string(l.Name)]
+	if running == nil {
+		server, err := smtpserver.New(sc, hooks, smtpserver.Options{
+			Limiter: a.limiter, Log: a.logs.Logger("SMTP-Proxy"), Observer: a.metrics,
+		})
+		if err != nil {
+			return err
+		}
+		running = &listener{server: server, sockets: make(map[string]context.CancelFunc)}
+		a.listeners[string(l.Name)] = running
+	} else if err := running.server.Reload(sc, hooks); err != nil {
+		return err
+	}
+	wanted := make(map[string]bool)
+	for _, addr := range l.Address {
+		wanted[addr.String()] = true
+		if socket := fresh[socketKey(l, addr)]; socket != nil {
+			running.sockets[addr.String()] = a.serve(running.server, socket)
+		}
+	}
+	for addr, stop := range running.sockets {
+		if !wanted[addr] {
+			stop()
+			delete(running.sockets, addr)
+		}
+	}
+	return nil
+}
+
+// serve accepts connections on a socket until the returned function is called.
+func (a *app) serve(server *smtpserver.Server, socket net.Listener) context.CancelFunc {
+	ctx, cancel := context.WithCancel(context.Background())
+	a.serving.Go(func() {
+		if err := server.Serve(ctx, socket); err != nil {
+			a.fail(err)
+		}
+	})
+	return cancel
+}
+
+// fail reports a listener that ended by itself; the first one is enough.
+func (a *app) fail(err error) {
+	select {
+	case a.failed <- err:
+	default:
+	}
+}
+
+// retire ends a listener that is not configured any more. Its sessions may
+// finish what they are doing.
+func (a *app) retire(name string, l *listener) {
+	delete(a.listeners, name)
+	for _, stop := range l.sockets {
+		stop()
+	}
+	a.serving.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), sessionPatience)
+		defer cancel()
+		if err := l.server.Shutdown(ctx); err != nil {
+			a.log.Warn("sessions were cut off", "listener", name, "error", err)
+		}
+	})
+}
+
+// addresses are what is listened on, by listener.
+func (a *app) addresses() map[string][]string {
+	m := make(map[string][]string)
+	for name, l := range a.listeners {
+		for addr := range l.sockets {
+			m[name] = append(m[name], addr)
+		}
+	}
+	return m
+}

@@ -1,0 +1,445 @@
+package main
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+
+	"gatepost/internal/certs"
+	"gatepost/internal/config"
+	"gatepost/internal/dkim"
+	"gatepost/internal/dns"
+	"gatepost/internal/gateway"
+	"gatepost/internal/logs"
+	"gatepost/internal/queue"
+	"gatepost/internal/route"
+	"gatepost/internal/smtpclient"
+	"gatepost/internal/smtpserver"
+	"gatepost/internal/spool"
+	"gatepost/internal/transport"
+)
+
+// generation is everything that one reading of the configuration makes. It is
+// built completely before any of it is used, and then never changed.
+type generation struct {
+	cfg        *config.Config
+	certs      map[certs.Pair]*certs.Store
+	transports map[string]builtTransport
+	routes     *route.Table
+	gateway    *gateway.Gateway
+}
+
+// builtTransport is a transport with the fingerprint of all that it was made
+// from: a reload keeps one whose fingerprint is the same, with its sessions.
+type builtTransport struct {
+	transport.Transport
+	fingerprint string
+	queued      queue.TransportConfig
+}
+
+// close ends the transports.
+func (g *generation) close() error {
+	var errs []error
+	for _, t := range g.transports {
+		errs = append(errs, t.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// build makes a generation but for its gateway. old is the generation in use,
+// whose unchanged transports are taken over; nil at the start.
+func (a *app) build(cfg *config.Config, old *generation) (*generation, error) {
+	g := &generation{cfg: cfg, certs: make(map[certs.Pair]*certs.Store), transports: make(map[string]builtTransport)}
+	if err := g.loadCertificates(); err != nil {
+		return nil, err
+	}
+	if err := a.buildTransports(g, old); err != nil {
+		return nil, err
+	}
+	routes, errs := route.New(routeConfig(cfg, a.logs.Logger("Route")))
+	if len(errs) > 0 {
+		return nil, errors.Join(append(errs, g.closeNew(old))...)
+	}
+	g.routes = routes
+	return g, nil
+}
+
+// closeNew closes the transports that old does not use too.
+func (g *generation) closeNew(old *generation) error {
+	var errs []error
+	for name, t := range g.transports {
+		if old == nil || old.transports[name].Transport != t.Transport {
+			errs = append(errs, t.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// newGateway makes the spine of a generation.
+func (a *app) newGateway(g *generation) (*gateway.Gateway, error) {
+	return gateway.New(gateway.Config{
+		Hostname:      string(g.cfg.Hostname),
+		Spool:         a.spool,
+		Queue:         a.queue,
+		Router:        g.routes,
+		Log:           a.logs.Logger("SMTP-Proxy"),
+		Traffic:       a.logs,
+		MaxHops:       g.cfg.Limits.MaxHops,
+		MaxHeaderSize: int64(g.cfg.Limits.MaxHeaderSize),
+	})
+}
+
+// loadCertificates reads the pairs of all listeners; a listener without one gets
+// the self-signed certificate.
+func (g *generation) loadCertificates() error {
+	for i := range g.cfg.Listeners {
+		l := &g.cfg.Listeners[i]
+		if l.TLS == "off" {
+			continue
+		}
+		pair, err := g.pairFor(l)
+		if err != nil {
+			return err
+		}
+		if g.certs[pair] != nil {
+			continue
+		}
+		if g.certs[pair], err = certs.Load(pair); err != nil {
+			return fmt.Errorf("load certificate of listener %s: %w", l.Name, err)
+		}
+	}
+	return nil
+}
+
+// pairFor is the certificate of a listener.
+func (g *generation) pairFor(l *config.Listener) (certs.Pair, error) {
+	switch {
+	case l.TLSCertFile != "":
+		return certs.Pair{CertFile: string(l.TLSCertFile), KeyFile: string(l.TLSKeyFile)}, nil
+	case g.cfg.TLS.CertFile != "":
+		return certs.Pair{CertFile: string(g.cfg.TLS.CertFile), KeyFile: string(g.cfg.TLS.KeyFile)}, nil
+	}
+	return certs.SelfSigned(string(g.cfg.DataDir), string(g.cfg.Hostname))
+}
+
+// tlsConfig is what the sessions of a listener use; nil for tls = "off".
+func (g *generation) tlsConfig(l *config.Listener) (*tls.Config, error) {
+	if l.TLS == "off" {
+		return nil, nil
+	}
+	pair, err := g.pairFor(l)
+	if err != nil {
+		return nil, err
+	}
+	version, err := certs.Version(g.cfg.TLS.MinVersion)
+	if err != nil {
+		return nil, err
+	}
+	return g.certs[pair].ServerConfig(version), nil
+}
+
+// buildTransports makes the configured transports and the built-in one.
+func (a *app) buildTransports(g, old *generation) error {
+	resolver, err := dns.New(dns.Config{Servers: hostPorts(g.cfg.DNS.Servers), Timeout: g.cfg.DNS.Timeout})
+	if err != nil {
+		return err
+	}
+	all := append([]config.Transport{builtinInternet()}, g.cfg.Transports...)
+	for i := range all {
+		t := &all[i]
+		print, err := fingerprint(g.cfg, t)
+		if err == nil && old != nil && old.transports[string(t.Name)].fingerprint == print {
+			g.transports[string(t.Name)] = old.transports[string(t.Name)]
+			continue
+		}
+		if err == nil {
+			err = a.buildTransport(g, t, resolver, print)
+		}
+		if err != nil {
+			return errors.Join(fmt.Errorf("make transport %s: %w", t.Name, err), g.closeNew(old))
+		}
+	}
+	return nil
+}
+
+func (a *app) buildTransport(g *generation, t *config.Transport, resolver *dns.Resolver, print string) error {
+	tc, err := transportConfig(g.cfg, t)
+	if err != nil {
+		return err
+	}
+	signers, err := signersOf(g.cfg, t)
+	if err != nil {
+		return err
+	}
+	if t.Lookup.Zone != "" || len(t.Lookup.Query) > 0 {
+		resolver = resolver.WithLookup(string(t.Lookup.Zone), hostPorts(t.Lookup.Query))
+	}
+	made, err := transport.New(tc, transport.Deps{
+		Resolver: resolver,
+		Signers:  signers,
+		Log:      a.logs.Logger("Delivery").With("transport", string(t.Name)),
+	})
+	if err != nil {
+		return err
+	}
+	g.transports[string(t.Name)] = builtTransport{
+		Transport:   made,
+		fingerprint: print,
+		queued: queue.TransportConfig{
+			Transport: made,
+			ByDomain:  t.Kind == "mx",
+			Policy:    queuePolicy(t),
+		},
+	}
+	return nil
+}
+
+// fingerprint names everything that a transport is made from, the contents of
+// its files included.
+func fingerprint(cfg *config.Config, t *config.Transport) (string, error) {
+	h := sha256.New()
+	files := []config.Path{t.TLSCAFile}
+	// %+v of a pointer would be its address.
+	plain := *t
+	plain.Auth = nil
+	fmt.Fprintf(h, "%+v|%s|%+v|%+v", plain, cfg.Hostname, cfg.DNS, ownAddresses(cfg))
+	if t.Auth != nil {
+		fmt.Fprintf(h, "|%+v", *t.Auth)
+		files = append(files, t.Auth.PasswordFile)
+	}
+	for _, key := range keysOfTransport(cfg, t) {
+		fmt.Fprintf(h, "|%+v", *key)
+		files = append(files, key.KeyFile)
+	}
+	for _, name := range files {
+		if name == "" {
+			continue
+		}
+		b, err := os.ReadFile(string(name))
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(h, "|%d:%s", len(b), b)
+	}
+	return string(h.Sum(nil)), nil
+}
+
+// builtinInternet is the transport for our own reports where no "*" domain is
+// configured (docs/adr/0003).
+func builtinInternet() config.Transport {
+	return config.Transport{
+		Name: route.BuiltinInternet, Kind: "mx", TLS: "opportunistic", Port: 25,
+		Retry: config.Retry{OnGiveUp: "dsn"},
+	}
+}
+
+func transportConfig(cfg *config.Config, t *config.Transport) (transport.Config, error) {
+	tc := transport.Config{
+		Name:               string(t.Name),
+		Kind:               transport.Kind(t.Kind),
+		Hostname:           string(cfg.Hostname),
+		Hosts:              nextHops(t.Hosts),
+		Balance:            transport.Balance(t.Balance),
+		Port:               t.Port,
+		Own:                ownAddresses(cfg),
+		TLS:                transport.TLSMode(t.TLS),
+		TLSCAFile:          string(t.TLSCAFile),
+		TLSName:            string(t.TLSName),
+		Source:             t.SourceAddress,
+		Sessions:           t.Sessions,
+		MessagesPerSession: t.MessagesPerSession,
+		Path:               string(t.Path),
+	}
+	if t.Auth == nil {
+		return tc, nil
+	}
+	password, err := firstLine(string(t.Auth.PasswordFile))
+	if err != nil {
+		return tc, fmt.Errorf("read password_file: %w", err)
+	}
+	tc.Auth = &smtpclient.Credentials{
+		Mechanism: t.Auth.Mechanism, Username: t.Auth.Username, Password: password,
+		// An administrator who writes tls = "off" beside a password has decided.
+		AllowCleartext: t.TLS == "off",
+	}
+	return tc, nil
+}
+
+func firstLine(file string) (string, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	return strings.TrimSuffix(line, "\r"), nil
+}
+
+// keysOfTransport are the [[dkim]] entries that a transport names.
+func keysOfTransport(cfg *config.Config, t *config.Transport) []*config.DKIM {
+	var keys []*config.DKIM
+	for _, name := range t.DKIM {
+		for i := range cfg.DKIM {
+			if cfg.DKIM[i].Name == name {
+				keys = append(keys, &cfg.DKIM[i])
+			}
+		}
+	}
+	return keys
+}
+
+// signersOf returns one signer for all keys of a transport: the message is read
+// once for all of them.
+func signersOf(cfg *config.Config, t *config.Transport) ([]transport.Signer, error) {
+	var group dkim.Group
+	for _, key := range keysOfTransport(cfg, t) {
+		private, err := dkim.LoadKey(string(key.KeyFile))
+		if err != nil {
+			return nil, fmt.Errorf("dkim %s: %w", key.Name, err)
+		}
+		signer, err := dkim.NewSigner(string(key.Domain), key.Selector, private, dkim.Options{OnlyAuthor: true})
+		if err != nil {
+			return nil, fmt.Errorf("dkim %s: %w", key.Name, err)
+		}
+		group = append(group, signer)
+	}
+	if len(group) == 0 {
+		return nil, nil
+	}
+	return []transport.Signer{group}, nil
+}
+
+func queuePolicy(t *config.Transport) queue.Policy {
+	return queue.Policy{
+		Sessions:    t.Sessions,
+		Delays:      t.Retry.Delays,
+		GiveUpAfter: t.Retry.GiveUpAfter,
+		WarnAfter:   t.Retry.WarnAfter,
+		Discard:     t.Retry.OnGiveUp == "discard",
+		Final:       t.Kind == "maildir" || t.Kind == "lmtp" || t.Kind == "discard",
+	}
+}
+
+func queueConfig(a *app, g *generation) queue.Config {
+	return queue.Config{
+		Store:          spoolStore{a.spool},
+		Gone:           func(err error) bool { return errors.Is(err, spool.ErrNotFound) || errors.Is(err, spool.ErrCorrupt) },
+		Transports:     g.queueTransports(),
+		Bouncer:        a,
+		Log:            a.logs.Logger("Queue"),
+		Observer:       a.metrics,
+		Hostname:       string(g.cfg.Hostname),
+		Postmaster:     g.cfg.Postmaster.String(),
+		MaxActive:      g.cfg.Queue.MaxActive,
+		MemoryBudget:   int64(g.cfg.Queue.Memory),
+		MaxReturn:      int64(g.cfg.Queue.MaxReturn),
+		MaxRest:        g.cfg.Queue.MaxRest,
+		ReportsPerHour: g.cfg.Queue.MaxReportsPerHour,
+	}
+}
+
+func (g *generation) queueTransports() map[string]queue.TransportConfig {
+	m := make(map[string]queue.TransportConfig, len(g.transports))
+	for name, t := range g.transports {
+		m[name] = t.queued
+	}
+	return m
+}
+
+// spoolStore is the spool as the queue wants it.
+type spoolStore struct{ *spool.Spool }
+
+// Scan implements queue.Reader.
+func (s spoolStore) Scan(fn func(queue.Entry) error) error {
+	return s.Spool.Scan(func(e spool.Entry) error { return fn(queue.Entry(e)) })
+}
+
+func routeConfig(cfg *config.Config, log *slog.Logger) route.Config {
+	rc := route.Config{Hostname: string(cfg.Hostname), Postmaster: cfg.Postmaster, Log: log}
+	for i := range cfg.Domains {
+		d := &cfg.Domains[i]
+		rd := route.Domain{
+			Name:      string(d.Name),
+			Listener:  string(d.Listener),
+			Transport: string(d.Transport),
+			Delimiter: d.RecipientDelimiter,
+		}
+		for _, alias := range d.Aliases {
+			rd.Aliases = append(rd.Aliases, string(alias))
+		}
+		for _, source := range d.Recipients {
+			rd.RecipientFiles = append(rd.RecipientFiles, source.Arg)
+		}
+		for j := range cfg.Transports {
+			if cfg.Transports[j].Name == d.Transport {
+				rd.AsksMX = cfg.Transports[j].Kind == "mx"
+			}
+		}
+		rc.Domains = append(rc.Domains, rd)
+	}
+	return rc
+}
+
+func logsConfig(cfg *config.Config) logs.Config {
+	var level slog.Level
+	switch cfg.LogLevel {
+	case "debug":
+		level = slog.LevelDebug
+	case "warn":
+		level = slog.LevelWarn
+	case "error":
+		level = slog.LevelError
+	}
+	return logs.Config{
+		Dir:     string(cfg.LogDir),
+		Level:   level,
+		Format:  logs.Format(cfg.LogFormat),
+		MaxSize: int64(cfg.LogMaxSize),
+		Backups: cfg.LogKeep,
+	}
+}
+
+func limiterLimits(cfg *config.Config) smtpserver.Limits {
+	return smtpserver.Limits{Sessions: cfg.Limits.MaxSessions, PerNetwork: cfg.Limits.MaxSessionsPerIP}
+}
+
+// ownAddresses are the addresses that we listen on, so that a transport can tell
+// when mail would come back.
+func ownAddresses(cfg *config.Config) []netip.AddrPort {
+	var own []netip.AddrPort
+	for i := range cfg.Listeners {
+		for _, addr := range cfg.Listeners[i].Address {
+			ip, err := netip.ParseAddr(cmp.Or(addr.Host, "::"))
+			if err == nil && addr.Unix == "" {
+				own = append(own, netip.AddrPortFrom(ip, uint16(addr.Port)))
+			}
+		}
+	}
+	return own
+}
+
+func hostPorts(list []config.HostPort) []string {
+	var out []string
+	for _, h := range list {
+		out = append(out, h.String())
+	}
+	return out
+}
+
+// nextHops are hosts as package transport writes them.
+func nextHops(list []config.HostPort) []string {
+	var out []string
+	for _, h := range list {
+		if h.Unix != "" {
+			out = append(out, "unix:"+h.Unix)
+			continue
+		}
+		out = append(out, h.String())
+	}
+	return out
+}

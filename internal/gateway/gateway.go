@@ -1,0 +1,96 @@
+// Package gateway is the spine: it takes a message from the session that brought
+// it to the queue that delivers it. receive.go is the way of one message, in
+// order; read it first.
+//
+// Invariants:
+//   - A positive reply to the final dot is given only after the message and its
+//     queue items are durable in the spool (250 means safe).
+//   - The spool holds the bytes that the client sent. What Gatepost adds or
+//     removes stands in Envelope.Edits, concerns the header section only, and is
+//     applied on delivery.
+//   - Nothing here keeps a goroutine: the session owns the time of a reception,
+//     the queue owns the delivery.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"gatepost/internal/mail"
+	"gatepost/internal/spool"
+)
+
+// Router decides whether a recipient is ours to serve and where it goes.
+type Router interface {
+	// Route fills r.Route, or says why the recipient is refused.
+	Route(listener string, s *mail.Session, r *mail.Recipient) mail.Decision
+	// RouteInternal is the route of mail that Gatepost itself sends.
+	RouteInternal(to mail.Address) (mail.Route, error)
+}
+
+// Queue takes over messages that are durable.
+type Queue interface {
+	Add(m mail.Message, items []*mail.QueueItem)
+}
+
+// TrafficLog keeps one line for each message that arrived whole.
+type TrafficLog interface {
+	SMTPTransaction(env *mail.Envelope, d mail.Decision, r mail.Reply, took time.Duration)
+}
+
+// Config is what a Gateway is made of.
+type Config struct {
+	Hostname string
+	Spool    *spool.Spool
+	Queue    Queue
+	Router   Router
+	Log      *slog.Logger
+	// Traffic gets one line for each message (smtp_proxy.log).
+	Traffic TrafficLog
+	// MaxHops is how many Received fields a message may carry; default 50.
+	MaxHops int
+	// MaxHeaderSize bounds the header section in bytes; default 1 MiB.
+	MaxHeaderSize int64
+}
+
+// Gateway serves any number of sessions at once.
+type Gateway struct{ cfg Config }
+
+// Limits that apply where Config leaves them zero.
+const (
+	defaultMaxHops       = 50
+	defaultMaxHeaderSize = 1 << 20
+)
+
+// New returns a gateway over the given parts.
+func New(cfg Config) (*Gateway, error) {
+	switch {
+	case cfg.Hostname == "":
+		return nil, errors.New("make gateway: no hostname")
+	case cfg.Spool == nil || cfg.Queue == nil || cfg.Router == nil || cfg.Log == nil || cfg.Traffic == nil:
+		return nil, errors.New("make gateway: a part is missing")
+	}
+	if cfg.MaxHops <= 0 {
+		cfg.MaxHops = defaultMaxHops
+	}
+	if cfg.MaxHeaderSize <= 0 {
+		cfg.MaxHeaderSize = defaultMaxHeaderSize
+	}
+	return &Gateway{cfg: cfg}, nil
+}
+
+// Mail is the hook for MAIL: a message that cannot be stored is refused before
+// its bytes travel (RFC 1870 §6.1).
+func (g *Gateway) Mail(_ context.Context, env *mail.Envelope) mail.Decision {
+	if err := g.cfg.Spool.CheckSpace(env.Size); err != nil {
+		return mail.Decision{Act: mail.Defer, Reply: mail.ReplyNoSpace.Reply(), Reason: err.Error()}
+	}
+	return mail.Decision{}
+}
+
+// Rcpt is the hook for RCPT: relay control and routing.
+func (g *Gateway) Rcpt(_ context.Context, env *mail.Envelope, r *mail.Recipient) mail.Decision {
+	return g.cfg.Router.Route(env.Session.Listener, &env.Session, r)
+}
