@@ -36,6 +36,10 @@ func newJob(d *mail.Delivery, signers []Signer) *job {
 	return j
 }
 
+// strict reports that the message may only go to h under REQUIRETLS (RFC 8689); a
+// socket of this machine is as good as TLS.
+func (j *job) strict(h hop) bool { return j.env.RequireTLS && !h.local() }
+
 // note remembers why a hop did not take the message. The last reason counts, but
 // a definite no of one hop not against the chance that another one had.
 func (j *job) note(o mail.Outcome) {

@@ -68,7 +68,7 @@ func (r *relay) deliver(ctx context.Context, d *mail.Delivery, way func(context.
 // attempt offers the message to one hop. A session from the pool that turns out
 // to be dead, or that takes no more messages, is replaced by a new one, once.
 func (r *relay) attempt(ctx context.Context, j *job, h hop) {
-	strict := j.env.RequireTLS && !h.local()
+	strict := j.strict(h)
 	for _, fresh := range []bool{false, true} {
 		s, err := r.session(ctx, h, strict, fresh)
 		if err != nil {
@@ -113,6 +113,9 @@ func (r *relay) unreachable(ctx context.Context, j *job, h hop, err error) {
 		// and to AUTH. Error.Outcome says Deferred to all of them.
 		o = e.Outcome()
 		r.pool.failed(h.target.Address)
+		if j.strict(h) && errors.Is(err, smtpclient.ErrNoTLS) {
+			o = ownOutcome(mail.Failed, mail.ReplyNextHopReqTLS, e.Stage, err)
+		}
 	}
 	o.Host = h.target.String()
 	r.log.InfoContext(ctx, "next hop not reached", "id", j.d.ID.String(), "host", o.Host, "stage", o.Stage, "error", err)

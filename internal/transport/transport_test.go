@@ -12,7 +12,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
@@ -20,7 +19,6 @@ import (
 	"gatepost/internal/mail"
 	"gatepost/internal/memconn"
 	"gatepost/internal/smtp"
-	"gatepost/internal/smtpclient"
 	"gatepost/internal/smtpclient/sinktest"
 )
 
@@ -369,6 +367,3 @@ func TestHostsInEverySpelling(t *testing.T) {
 		}
 	}
 }
-
-// testTimeouts keeps the waits of tests with real sockets short.
-var testTimeouts = smtpclient.Timeouts{Banner: 10 * time.Second, Quit: time.Second}

@@ -80,7 +80,7 @@ func (c *conn) act(stage, line, usual string) (code int, err error) {
 	c.count[stage]++
 	var a *Act
 	if c.s.cfg.Script != nil {
-		a = c.s.cfg.Script(Event{Stage: stage, Line: line, Conn: c.number, N: c.count[stage], TLS: c.secure})
+		a = c.s.cfg.Script(Event{Stage: stage, Line: line, Conn: c.number, N: c.count[stage], TLS: c.secure, Remote: c.raw.RemoteAddr()})
 	}
 	if a == nil {
 		a = &Act{Usual: true}

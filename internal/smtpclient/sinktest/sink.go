@@ -60,6 +60,8 @@ type Event struct {
 	Conn, N int
 	// TLS says that the connection is encrypted.
 	TLS bool
+	// Remote is the client's address.
+	Remote net.Addr
 }
 
 // Config is what a server is like.
