@@ -95,7 +95,9 @@ func (d *DataDecoder) Decode(dst, src []byte) (out []byte, n int, end bool) {
 	}
 	for n < len(src) {
 		if d.line == lineStart {
-			if run := d.cleanRun(src[n:]); run > 0 {
+			skip := d.stuffing(src[n:])
+			if run := d.cleanRun(src[n+skip:], skip > 0); run > 0 {
+				n += skip
 				dst = append(dst, src[n:n+run]...)
 				n += run
 				continue
@@ -115,13 +117,23 @@ func (d *DataDecoder) Decode(dst, src []byte) (out []byte, n int, end bool) {
 // that pending CRs stand for.
 func (d *DataDecoder) Finish(dst []byte) []byte { return d.flushCR(dst) }
 
+// stuffing returns 1 if the line at the start of src certainly has a dot too many
+// (RFC 5321 §4.5.2), and 0 if it has none or that remains to be seen.
+func (d *DataDecoder) stuffing(src []byte) int {
+	if d.mode == DataDots && src[0] == '.' && len(src) > 1 && src[1] != '\r' {
+		return 1
+	}
+	return 0
+}
+
 // cleanRun returns the length of the lines at the start of src that pass as they
 // are, and takes them into the facts. It is the fast path: nearly all mail is only
-// looked at with the vector code of package bytes.
-func (d *DataDecoder) cleanRun(src []byte) int {
+// looked at with the vector code of package bytes. unstuffed says that the first
+// line has lost its dot already.
+func (d *DataDecoder) cleanRun(src []byte, unstuffed bool) int {
 	saved := *d
 	run, lines := 0, 0
-	for run < len(src) && !(d.mode == DataDots && src[run] == '.') {
+	for run < len(src) && !(d.mode == DataDots && src[run] == '.' && (run > 0 || !unstuffed)) {
 		i := bytes.IndexByte(src[run:], '\n')
 		if i < 1 || src[run+i-1] != '\r' {
 			break

@@ -91,7 +91,7 @@ type Config struct {
 	// for one message in all; default 10 min.
 	CommandTimeout, DataTimeout time.Duration
 	// MinDataRate is in bytes/s, over a message's time but for RateGrace, default
-	// 500 and 30 s.
+	// 500 and 2 min.
 	MinDataRate int64
 	RateGrace   time.Duration
 	// After a message was refused or failed, DrainLimit more bytes of it, for
@@ -119,7 +119,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.CommandTimeout, 5*time.Minute)
 	setDefault(&c.DataTimeout, 10*time.Minute)
 	setDefault(&c.MinDataRate, 500)
-	setDefault(&c.RateGrace, 30*time.Second)
+	setDefault(&c.RateGrace, 2*time.Minute)
 	setDefault(&c.DrainLimit, c.MaxMessageSize+1<<20)
 	setDefault(&c.DrainTimeout, 30*time.Second)
 	setDefault(&c.HandshakeTimeout, 30*time.Second)

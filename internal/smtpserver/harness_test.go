@@ -296,8 +296,12 @@ func (h *scriptedHooks) Mail(_ context.Context, env *mail.Envelope) mail.Decisio
 	return decisionFor(env.Sender.Local)
 }
 
-func (h *scriptedHooks) Rcpt(_ context.Context, env *mail.Envelope, r *mail.Recipient) mail.Decision {
+func (h *scriptedHooks) Rcpt(ctx context.Context, env *mail.Envelope, r *mail.Recipient) mail.Decision {
 	r.Route = mail.Route{Transport: "test"}
+	if r.Address.Local == "wait" {
+		<-ctx.Done()
+		return mail.Decision{Act: mail.Defer}
+	}
 	return decisionFor(r.Address.Local)
 }
 

@@ -11,7 +11,8 @@ import (
 // Hooks are what a session asks on its way. A nil hook accepts; Intake is
 // required. Hooks are called from the session's goroutine, one at a time per
 // session and at once for several sessions. They may read the session and the
-// envelope during the call. The context ends when the server must stop now.
+// envelope during the call. The context ends when the server must stop now; that
+// of Commit ends two seconds later.
 type Hooks struct {
 	Connect ConnectHook
 	Helo    HeloHook

@@ -200,7 +200,7 @@ func (s *session) commit() mail.Decision {
 	}
 	s.tx.env.Session = s.snapshot()
 	facts := r.dec.Facts()
-	reply := r.intake.Commit(s.srv.ctx, facts)
+	reply := r.intake.Commit(s.srv.commitCtx, facts)
 	r.intake = nil
 	if c := reply.Code / 100; c != 2 && c != 4 && c != 5 {
 		reply = s.srv.replies[mail.ReplyLocalError]

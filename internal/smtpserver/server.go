@@ -33,9 +33,10 @@ type Server struct {
 	replies  []mail.Reply // the table, made once so that replies don't allocate
 	outBufs  sync.Pool    // *[]byte for replies
 	dataBufs sync.Pool    // *[dataBuffer]byte for mail data
-	// ctx is the hooks' context; it ends when sessions must stop now.
-	ctx    context.Context
-	cancel context.CancelFunc
+	// ctx is the hooks' context; it ends when sessions must stop now. Commits have
+	// a little longer, in commitCtx: better to finish one than to try it again.
+	ctx, commitCtx       context.Context
+	cancel, cancelCommit context.CancelFunc
 	// draining is closed when no new work is to be begun.
 	draining chan struct{}
 
@@ -96,6 +97,7 @@ func New(c Config, h Hooks, o Options) (*Server, error) {
 	s.outBufs.New = func() any { b := make([]byte, 0, outBuffer); return &b }
 	s.dataBufs.New = func() any { return new([dataBuffer]byte) }
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.commitCtx, s.cancelCommit = context.WithCancel(context.Background())
 	s.current.Store(set)
 	return s, nil
 }
@@ -235,6 +237,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		sess.stop()
 	}
 	s.mu.Unlock()
+	defer s.cancelCommit()
 	defer s.cancel()
 
 	done := make(chan struct{})
@@ -257,6 +260,7 @@ const killGrace = 2 * time.Second
 // killAll makes every session stop now, and closes the connections of those that
 // do not.
 func (s *Server) killAll(done <-chan struct{}) {
+	s.cancel()
 	s.mu.Lock()
 	for sess := range s.sessions {
 		sess.kill()
@@ -269,7 +273,7 @@ func (s *Server) killAll(done <-chan struct{}) {
 		return
 	case <-timer.C:
 	}
-	s.cancel()
+	s.cancelCommit()
 	s.mu.Lock()
 	for sess := range s.sessions {
 		sess.raw.Close()
