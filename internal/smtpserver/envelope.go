@@ -41,6 +41,8 @@ func (s *session) mail(arg []byte) mail.Decision {
 		EnvID:      args.EnvID,
 		Size:       args.Size,
 	}
+	s.asked = args.From.Raw
+	defer func() { s.asked = "" }()
 	var d mail.Decision
 	if h := s.set.hooks.Mail; h != nil {
 		d = h.Mail(s.srv.ctx, env)
@@ -72,6 +74,8 @@ func (s *session) rcpt(arg []byte) mail.Decision {
 		return s.say(argumentReply(err, mail.ReplyBadAddress))
 	}
 	r := mail.Recipient{Address: args.To, Original: args.To, Notify: args.Notify, ORcpt: args.ORcpt}
+	s.asked = args.To.Raw
+	defer func() { s.asked = "" }()
 	var d mail.Decision
 	if h := s.set.hooks.Rcpt; h != nil {
 		d = h.Rcpt(s.srv.ctx, env, &r)

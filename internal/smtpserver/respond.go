@@ -54,9 +54,33 @@ func (s *session) decide(stage mail.Stage, d mail.Decision, def defaults) mail.D
 		s.bandwidth = d.Bandwidth
 	}
 	if d.Act != mail.Accept {
-		s.log(slog.LevelDebug, "refused by hook", slog.String("stage", string(stage)), slog.String("act", d.Act.String()), slog.String("reason", d.Reason))
+		s.logRefusal(stage, d)
 	}
 	return d
+}
+
+// logRefusal tells the administrator what was refused and why: the client got
+// the reply only.
+func (s *session) logRefusal(stage mail.Stage, d mail.Decision) {
+	attrs := []slog.Attr{
+		slog.String("stage", string(stage)),
+		slog.String("act", d.Act.String()),
+		slog.String("client", s.sess.Client.String()),
+		slog.String("helo", s.sess.Helo),
+	}
+	switch {
+	case s.tx.env != nil:
+		attrs = append(attrs, slog.String("id", s.tx.env.ID.String()), slog.String("sender", s.tx.env.Sender.String()))
+		if s.asked != "" {
+			attrs = append(attrs, slog.String("recipient", s.asked))
+		}
+	case stage == mail.StageMail:
+		attrs = append(attrs, slog.String("sender", s.asked))
+	}
+	if !d.Reply.IsZero() {
+		attrs = append(attrs, slog.String("reply", d.Reply.String()))
+	}
+	s.log(slog.LevelInfo, "refused", append(attrs, slog.String("reason", d.Reason))...)
 }
 
 func (d defaults) key(a mail.Act) mail.ReplyKey {

@@ -33,6 +33,8 @@ type session struct {
 	refused mail.Reply // the greeting refused service: every command gets this
 	tx      transaction
 	rx      receiver
+	// asked is the address that the present command names, for the log.
+	asked string
 
 	faults, junk int // since the last accepted message
 	sum          Summary
