@@ -70,14 +70,13 @@ func (r *Resolver) resolve(ctx context.Context, q question) *answer {
 		if len(a.records) > 0 {
 			return a
 		}
-		if n == 0 || target == asked.name || rep.msg.Rcode == dns.RcodeNameError {
+		if n == 0 || rep.msg.Rcode == dns.RcodeNameError || zoneOf(rep.msg) != nil {
 			return r.negative(q, rep.msg, a)
 		}
 		if !isDomainName(target) {
 			return r.failed(q, &Error{Err: errBadName})
 		}
-		// The server gave an alias without its target, or the target has no such
-		// record; asking for the target tells which.
+		// The server gave an alias without what it stands for.
 		asked.name = target
 	}
 	return r.failed(q, &Error{Err: errLoop})
@@ -125,13 +124,21 @@ func (r *Resolver) negative(q question, msg *dns.Msg, a *answer) *answer {
 		NXDomain: nx, NoData: !nx,
 	}
 	soaTTL := uint32(0)
-	for _, rr := range msg.Ns {
-		if soa, ok := rr.(*dns.SOA); ok {
-			soaTTL = min(soa.Hdr.Ttl, soa.Minttl)
-			break
-		}
+	if soa := zoneOf(msg); soa != nil {
+		soaTTL = min(soa.Hdr.Ttl, soa.Minttl)
 	}
 	a.limitTTL(soaTTL)
 	a.ttl = min(a.ttl, r.cfg.MaxNegativeTTL)
 	return a
+}
+
+// zoneOf returns the SOA record that makes an answer a negative one (RFC 2308
+// §2), nil for none.
+func zoneOf(msg *dns.Msg) *dns.SOA {
+	for _, rr := range msg.Ns {
+		if soa, ok := rr.(*dns.SOA); ok {
+			return soa
+		}
+	}
+	return nil
 }

@@ -32,6 +32,8 @@ func (s *Server) note(q Query) Behaviour {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.queries = append(s.queries, q)
+	close(s.asked)
+	s.asked = make(chan struct{})
 	for _, key := range []scriptKey{{q.Name, q.Type}, {q.Name, "*"}, {"*", q.Type}, {"*", "*"}} {
 		b, ok := s.scripts[key]
 		if !ok {
@@ -103,7 +105,7 @@ func (s *Server) fill(m *dns.Msg, q dns.Question) {
 				m.Answer = append(m.Answer, rr)
 				alias = c.Target
 			}
-			// A name exists if it has records or names below it (RFC 8020 §2).
+			// A name exists if it has records or names below it.
 			exists = exists || dns.IsSubDomain(strings.ToLower(name), strings.ToLower(h.Name))
 		}
 		if alias == "" {

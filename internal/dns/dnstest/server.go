@@ -54,6 +54,7 @@ type Server struct {
 	records []dns.RR
 	scripts map[scriptKey]*Behaviour
 	queries []Query
+	asked   chan struct{} // closed and replaced with every question
 	negTTL  uint32
 }
 
@@ -62,7 +63,7 @@ type scriptKey struct{ name, qtype string }
 // Start runs a server with the records of a zone text until the test ends.
 func Start(t testing.TB, zone string) *Server {
 	t.Helper()
-	s := &Server{done: make(chan struct{}), scripts: make(map[scriptKey]*Behaviour), negTTL: 60}
+	s := &Server{done: make(chan struct{}), scripts: make(map[scriptKey]*Behaviour), asked: make(chan struct{}), negTTL: 60}
 	s.Add(t, zone)
 	pc, ln := listen(t)
 	s.addr = pc.LocalAddr().String()
@@ -162,6 +163,24 @@ func (s *Server) Queries() []Query {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]Query(nil), s.queries...)
+}
+
+// Wait returns when a question for a name and type has come.
+func (s *Server) Wait(t testing.TB, name, qtype string) {
+	t.Helper()
+	for {
+		s.mu.Lock()
+		asked := s.asked
+		s.mu.Unlock()
+		if s.Count(name, qtype) > 0 {
+			return
+		}
+		select {
+		case <-asked:
+		case <-t.Context().Done():
+			t.Fatalf("dnstest: nobody asked for %s of %s", qtype, name)
+		}
+	}
 }
 
 // Count returns how many questions for a name and type came so far.
