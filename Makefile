@@ -46,10 +46,14 @@ clean: ## remove what the build made
 	rm -rf bin .scratch
 	$(GO) clean -testcache
 
-install: build ## binary and, with systemd, the units
+install: build ## binary, and the files that systemd and logrotate want (packaging/)
 	install -D -m 0755 bin/gatepost $(DESTDIR)$(PREFIX)/bin/gatepost
-	if [ -d dist/systemd ]; then for u in dist/systemd/*.service dist/systemd/*.socket; do \
-	  if [ -f "$$u" ]; then install -D -m 0644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename "$$u")"; fi; done; fi
+	for u in packaging/systemd/*; do install -D -m 0644 "$$u" "$(DESTDIR)/etc/systemd/system/$$(basename "$$u")"; done
+	sed -i 's#/usr/local/bin/gatepost#$(PREFIX)/bin/gatepost#g' $(DESTDIR)/etc/systemd/system/gatepost.service
+	install -D -m 0644 packaging/sysusers.d/gatepost.conf $(DESTDIR)/usr/lib/sysusers.d/gatepost.conf
+	install -D -m 0644 packaging/tmpfiles.d/gatepost.conf $(DESTDIR)/usr/lib/tmpfiles.d/gatepost.conf
+	install -D -m 0644 packaging/logrotate.d/gatepost $(DESTDIR)/etc/logrotate.d/gatepost
+	[ -e $(DESTDIR)/etc/gatepost/gatepost.toml ] || install -D -m 0640 packaging/gatepost.toml $(DESTDIR)/etc/gatepost/gatepost.toml
 
 $(STATICCHECK):
 	mkdir -p .tools/tmp

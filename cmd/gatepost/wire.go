@@ -183,7 +183,7 @@ func (a *app) buildTransport(g *generation, t *config.Transport, resolver *dns.R
 	made, err := transport.New(tc, transport.Deps{
 		Resolver: resolver,
 		Signers:  signers,
-		Log:      a.logs.Logger("Delivery").With("transport", string(t.Name)),
+		Log:      a.logs.Logger("Delivery"),
 	})
 	if err != nil {
 		return err

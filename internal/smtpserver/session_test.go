@@ -59,7 +59,7 @@ func TestTheLogHasNoSecretsAndNoMail(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"level=DEBUG msg=command verb=MAIL", `level=INFO msg=refused stage=rcpt act=reject client=192.0.2.1:`, "sender=a@out.example recipient=reject@in.example", "reason=test",,
+		"level=DEBUG msg=command verb=MAIL", `level=INFO msg=refused stage=rcpt act=reject client=192.0.2.1:`, "sender=a@out.example recipient=reject@in.example", "reason=test",
 		`level=INFO msg="session ended"`, "client=192.0.2.1:", "helo=client.example", "reason=quit messages=1 errors=2",
 	} {
 		if !strings.Contains(got, want) {
