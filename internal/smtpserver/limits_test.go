@@ -293,6 +293,18 @@ func TestAFullSpoolIsATemporaryRefusal(t *testing.T) {
 	}
 }
 
+func TestMessageSizeLimit(t *testing.T) {
+	for size, want := range map[int]string{99: "250", 100: "250", 101: "552 5.3.4"} {
+		x := startServer(t, Config{MaxMessageSize: 100}, Options{})
+		c := x.dial().intoData()
+		c.sendRaw("\r\n" + strings.Repeat("x", size-4) + "\r\n.\r\n")
+		c.expect(want)
+		c.inSync()
+		c.quit()
+		x.stop()
+	}
+}
+
 // TestRecipientLimit is LIM-04.
 func TestRecipientLimit(t *testing.T) {
 	x := startServer(t, Config{MaxRecipients: 100}, Options{})

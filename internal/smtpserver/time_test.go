@@ -104,6 +104,10 @@ func TestARefusedMessageIsNotWaitedForLong(t *testing.T) {
 		c := x.dial().intoData()
 		c.sendRaw("\r\n" + strings.Repeat("x", 150_000))
 		start := time.Now()
+		synctest.Wait()
+		if x.hooks.counts["aborted"] != 1 {
+			t.Error("the intake still keeps what nobody will have")
+		}
 		c.expect("552 5.3.4")
 		if took := time.Since(start); took != 30*time.Second {
 			t.Errorf("after %v", took)
