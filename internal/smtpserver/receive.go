@@ -76,6 +76,7 @@ func intakeReply(err error) mail.ReplyKey {
 func (r *receiver) refuse(s *session, reply mail.Reply) {
 	r.refusal, r.refusedAt = reply, s.waited
 	r.abort()
+	s.logRefusal(mail.StageContent, mail.Decision{Act: actOf(reply), Reply: reply})
 }
 
 // abort makes the intake forget the message.
