@@ -112,7 +112,7 @@ func (s *Signer) Sign(ctx context.Context, c *message.Content) ([]byte, error) {
 }
 
 // Group signs with several keys, typically an RSA and an Ed25519 key (RFC 8463
-// §3), and reads the message only once for all.
+// §6), and reads the message only once for all.
 type Group []*Signer
 
 // Sign returns a DKIM-Signature field for each signer, in their order, less those

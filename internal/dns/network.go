@@ -95,7 +95,7 @@ func rcodeName(rcode int) string {
 }
 
 // ask sends a question to one server. A server that does not know EDNS is asked
-// again without (RFC 6891 §7).
+// again without (RFC 6891 §6.2.2).
 func ask(ctx context.Context, addr string, q question) (*dns.Msg, error) {
 	msg, err := transact(ctx, addr, newQuery(q, true))
 	if err == nil && (msg.Rcode == dns.RcodeFormatError || msg.Rcode == dns.RcodeNotImplemented) {

@@ -13,7 +13,7 @@ type ReceivedInfo struct {
 	By      string // our host name
 	ID      mail.ID
 	// For is the recipient as RCPT named it; set it only where there is exactly
-	// one, so that nobody learns of blind copies (RFC 5321 §7.6).
+	// one, so that nobody learns of blind copies (RFC 5321 §7.2).
 	For string
 	// UTF8 says that the transaction used SMTPUTF8.
 	UTF8 bool
