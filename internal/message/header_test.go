@@ -102,12 +102,12 @@ func TestReadHeaderFindsTheEmptyLineAtEveryOffsetAroundAChunk(t *testing.T) {
 
 func TestReadHeaderReadsOrdinaryMailOnce(t *testing.T) {
 	b := body("A: 1\n\n" + strings.Repeat("text\n", 500))
-	if _, err := ReadHeader(b, 1<<20); err != nil || b.reads != 1 {
-		t.Errorf("%d reads, err %v; want one read", b.reads, err)
+	if _, err := ReadHeader(b, 1<<20); err != nil || b.reads.Load() != 1 {
+		t.Errorf("%d reads, err %v; want one read", b.reads.Load(), err)
 	}
 	big := &text{s: lines("A: 1\n\n") + strings.Repeat("x", 100*chunkSize)}
-	if _, err := ReadHeader(big, 1<<20); err != nil || big.reads != 1 {
-		t.Errorf("%d reads of a big message, err %v; want one read", big.reads, err)
+	if _, err := ReadHeader(big, 1<<20); err != nil || big.reads.Load() != 1 {
+		t.Errorf("%d reads of a big message, err %v; want one read", big.reads.Load(), err)
 	}
 }
 

@@ -3,6 +3,7 @@ package message
 import (
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"gatepost/internal/mail"
@@ -11,13 +12,13 @@ import (
 // text is a spooled body in memory; it counts how often it is read.
 type text struct {
 	s     string
-	reads int
+	reads atomic.Int32
 }
 
 func (t *text) Size() int64 { return int64(len(t.s)) }
 
 func (t *text) ReadAt(p []byte, off int64) (int, error) {
-	t.reads++
+	t.reads.Add(1)
 	return strings.NewReader(t.s).ReadAt(p, off)
 }
 
