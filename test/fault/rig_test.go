@@ -1,6 +1,7 @@
 package fault
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -129,7 +130,7 @@ func (r *rig) refuse() { r.next.SetScript(sink.Fail(sink.RcptTo, "451 4.3.0 not 
 func (r *rig) accept() { r.next.SetScript(nil) }
 
 // send sends up to n messages of the size over one connection and stops at the
-// first error or refusal.
+// first error or refusal; a refusal, at whatever stage, is a reply and no error.
 func (r *rig) send(n, size int) (acked int, reply wire.Reply, err error) {
 	c, _, err := wire.Hello(r.g.SMTP, wire.Options{})
 	if err != nil {
@@ -140,6 +141,9 @@ func (r *rig) send(n, size int) (acked int, reply wire.Reply, err error) {
 		m := ledger.New(size)
 		r.book.Sending(m.ID)
 		reply, err = c.Deliver("sender@out.example", []string{"user@in.example"}, m.Data)
+		if refused, ok := errors.AsType[*wire.RefusedError](err); ok {
+			return acked, refused.Reply, nil
+		}
 		if err != nil || !reply.Positive() {
 			return acked, reply, err
 		}

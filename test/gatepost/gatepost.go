@@ -131,7 +131,7 @@ func New(t testing.TB, o Options) *Instance {
 	t.Cleanup(func() {
 		g.Kill()
 		if t.Failed() {
-			t.Logf("output of the server:\n%s", tail(g.Output(), 8000))
+			t.Logf("output of the server:\n%s\nits log:\n%s", tail(g.Output(), 8000), tail(g.MailLog(), 8000))
 		}
 	})
 	return g
@@ -382,19 +382,21 @@ func (g *Instance) Hello(source string) *wire.Conn {
 	return c
 }
 
-// FreeAddress is a loopback address with a port that nobody listens on now, out
-// of the range from which the system takes ports for outgoing connections: one
-// of those could be taken again before the server is up.
+// FreeAddress is a loopback address and port that nobody listens on now. The
+// port is out of the range from which the system takes ports for outgoing
+// connections, and the host is one of the many of 127.0.0.0/8, so that nobody
+// takes it while a server is being started again.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
 	for range 100 {
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000)))
+		host := fmt.Sprintf("127.%d.%d.%d", 10+rand.IntN(200), rand.IntN(256), 1+rand.IntN(250))
+		ln, err := net.Listen("tcp", fmt.Sprintf("%s:%d", host, 10000+rand.IntN(20000)))
 		if err == nil {
 			ln.Close()
 			return ln.Addr().String()
 		}
 	}
-	t.Fatal("no free port")
+	t.Fatal("no free address")
 	return ""
 }
 

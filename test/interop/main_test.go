@@ -27,12 +27,17 @@ func pair(t *testing.T, s gatepost.Settings) (*gatepost.Instance, *sink.Sink) {
 	return gatepost.Start(t, gatepost.Options{Settings: s}), next
 }
 
-// startPostfix starts a Postfix that relays to next.
-func startPostfix(t *testing.T, next string, params map[string]string) *postfix.Instance {
+// startPostfix starts a Postfix in a directory of its own, on a free address
+// unless the configuration names one.
+func startPostfix(t *testing.T, c postfix.Config) *postfix.Instance {
 	t.Helper()
 	peer.RequireRoot(t)
 	peer.Require(t, "postfix")
-	p, err := postfix.New(postfix.Config{Dir: t.TempDir(), Listen: gatepost.FreeAddress(t), Next: next, Params: params})
+	c.Dir = t.TempDir()
+	if c.Listen == "" {
+		c.Listen = gatepost.FreeAddress(t)
+	}
+	p, err := postfix.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,10 +29,10 @@ func TestNmapFindsNoOpenRelay(t *testing.T) {
 
 func openRelay(t *testing.T, addr string) string {
 	t.Helper()
-	_, port, err := net.SplitHostPort(addr)
+	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// The plus sign runs the script although the port is not one of mail's.
-	return peer.Run(t, "", "nmap", "-n", "-Pn", "-p", port, "--script", "+smtp-open-relay", "127.0.0.1").Output
+	return peer.Run(t, "", "nmap", "-n", "-Pn", "-p", port, "--script", "+smtp-open-relay", host).Output
 }

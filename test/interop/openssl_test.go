@@ -44,10 +44,11 @@ func TestOpenSSLNegotiates(t *testing.T) {
 	}
 }
 
-// negotiates reports whether the client gets an answer to NOOP through TLS.
+// negotiates reports whether the client gets an answer to QUIT through TLS.
 func negotiates(t *testing.T, addr string, args []string) (bool, string) {
 	t.Helper()
-	all := append([]string{"s_client", "-connect", addr, "-starttls", "smtp", "-crlf", "-quiet", "-no_ign_eof"}, args...)
-	r := peer.Run(t, "NOOP\nQUIT\n", "openssl", all...)
-	return r.Status == 0 && strings.Contains(r.Output, "\n250 2.0.0"), r.Output
+	all := append([]string{"s_client", "-connect", addr, "-starttls", "smtp", "-crlf", "-quiet"}, args...)
+	// -quiet makes it wait until the server closes.
+	r := peer.Run(t, "QUIT\n", "openssl", all...)
+	return strings.Contains(r.Output, "\n221 "), r.Output
 }

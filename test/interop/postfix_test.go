@@ -16,16 +16,17 @@ import (
 )
 
 // behind is a Gatepost that relays to a Postfix, which relays to a sink.
-func behind(t *testing.T, s gatepost.Settings, params map[string]string) (*gatepost.Instance, *postfix.Instance, *sink.Sink) {
+func behind(t *testing.T, s gatepost.Settings, c postfix.Config) (*gatepost.Instance, *postfix.Instance, *sink.Sink) {
 	t.Helper()
 	end := sink.Start(t, sink.Options{Extensions: []string{"PIPELINING", "8BITMIME", "SMTPUTF8"}})
-	p := startPostfix(t, end.Addr, params)
+	c.Next = end.Addr
+	p := startPostfix(t, c)
 	s.Next = p.Addr
 	return gatepost.Start(t, gatepost.Options{Settings: s}), p, end
 }
 
 func TestPostfixIsTheNextHop(t *testing.T) {
-	g, _, end := behind(t, gatepost.Settings{}, nil)
+	g, _, end := behind(t, gatepost.Settings{}, postfix.Config{})
 	tests := []struct {
 		name, mail string
 		to         string
@@ -65,14 +66,19 @@ func TestPostfixIsTheNextHop(t *testing.T) {
 }
 
 func TestTLSToPostfixIsVerified(t *testing.T) {
-	cert := peer.NewCertificate(t, "postfix.example")
+	addr := gatepost.FreeAddress(t)
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := peer.NewCertificate(t, "postfix.example", host)
 	params := map[string]string{
 		"smtpd_tls_security_level":  "encrypt",
 		"smtpd_tls_cert_file":       cert.CertFile,
 		"smtpd_tls_key_file":        cert.KeyFile,
 		"smtpd_tls_received_header": "yes",
 	}
-	g, _, end := behind(t, gatepost.Settings{Transport: fmt.Sprintf("tls = \"verify\"\ntls_ca_file = %q", cert.CertFile)}, params)
+	g, _, end := behind(t, gatepost.Settings{Transport: fmt.Sprintf("tls = \"verify\"\ntls_ca_file = %q", cert.CertFile)}, postfix.Config{Listen: addr, Params: params})
 	m := ledger.New(1000)
 	if r, err := g.Hello("").Deliver("sender@out.example", []string{"user@in.example"}, m.Data); err != nil || r.Code != 250 {
 		t.Fatalf("%v, %v", r, err)
@@ -81,9 +87,14 @@ func TestTLSToPostfixIsVerified(t *testing.T) {
 }
 
 func TestTLSToPostfixWithAStrangeCertificateDefers(t *testing.T) {
-	cert, other := peer.NewCertificate(t, "postfix.example"), peer.NewCertificate(t, "other.example")
+	addr := gatepost.FreeAddress(t)
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, other := peer.NewCertificate(t, "postfix.example", host), peer.NewCertificate(t, "postfix.example", host)
 	params := map[string]string{"smtpd_tls_security_level": "may", "smtpd_tls_cert_file": cert.CertFile, "smtpd_tls_key_file": cert.KeyFile}
-	g, _, end := behind(t, gatepost.Settings{Transport: fmt.Sprintf("tls = \"verify\"\ntls_ca_file = %q", other.CertFile)}, params)
+	g, _, end := behind(t, gatepost.Settings{Transport: fmt.Sprintf("tls = \"verify\"\ntls_ca_file = %q", other.CertFile)}, postfix.Config{Listen: addr, Params: params})
 	m := ledger.New(1000)
 	if r, err := g.Hello("").Deliver("sender@out.example", []string{"user@in.example"}, m.Data); err != nil || r.Code != 250 {
 		t.Fatalf("%v, %v", r, err)
@@ -98,7 +109,7 @@ func TestTLSToPostfixWithAStrangeCertificateDefers(t *testing.T) {
 }
 
 func TestPostfixIsGivenTheSendersWishesForReports(t *testing.T) {
-	g, _, end := behind(t, gatepost.Settings{}, nil)
+	g, _, end := behind(t, gatepost.Settings{}, postfix.Config{})
 	c := g.Hello("")
 	for _, line := range []string{
 		"MAIL FROM:<sender@out.example> RET=HDRS ENVID=Envelope+2B1",
@@ -120,14 +131,14 @@ func TestPostfixIsGivenTheSendersWishesForReports(t *testing.T) {
 	// The last hop speaks no DSN, so the one before it reports that it relayed
 	// (RFC 3461 §5.2.2): that is Postfix, and it was told what to quote.
 	text := report(t, end, "sender@out.example")
-	mustContain(t, "report of Postfix", text, "Reporting-MTA: dns; postfix.example", "Original-Envelope-Id: Envelope+2B1",
+	mustContain(t, "report of Postfix", text, "Reporting-MTA: dns; postfix.example", "Original-Envelope-Id: Envelope+1",
 		"Original-Recipient: rfc822;Original@in.example", "Action: relayed")
 }
 
 func TestRefusalByPostfixIsReported(t *testing.T) {
-	g, _, end := behind(t, gatepost.Settings{}, map[string]string{
+	g, _, end := behind(t, gatepost.Settings{}, postfix.Config{Params: map[string]string{
 		"smtpd_recipient_restrictions": "check_recipient_access inline:{ {nobody@in.example=550 5.1.1 Nobody of that name} }, permit_mynetworks, reject",
-	})
+	}})
 	m := ledger.New(1000)
 	if r, err := g.Hello("").Deliver("sender@out.example", []string{"user@in.example", "nobody@in.example"}, m.Data); err != nil || r.Code != 250 {
 		t.Fatalf("%v, %v", r, err)
@@ -147,9 +158,9 @@ func TestPostfixIsTheClient(t *testing.T) {
 	for _, level := range []string{"none", "encrypt"} {
 		t.Run("TLS level "+level, func(t *testing.T) {
 			g, next := pair(t, gatepost.Settings{})
-			p := startPostfix(t, g.SMTP, map[string]string{
-				"smtp_tls_security_level": level, "smtp_bind_address": gatepost.Trusted, "smtp_connection_cache_destinations": "[127.0.0.1]",
-			})
+			p := startPostfix(t, postfix.Config{Next: g.SMTP, Params: map[string]string{
+				"smtp_tls_security_level": level, "smtp_bind_address": gatepost.Trusted,
+			}})
 			c, _, err := wire.Hello(p.Addr, wire.Options{})
 			if err != nil {
 				t.Fatal(err)
@@ -171,7 +182,7 @@ func TestPostfixIsTheClient(t *testing.T) {
 
 func TestPostfixClientUsesWhatIsAnnounced(t *testing.T) {
 	g, next := pair(t, gatepost.Settings{})
-	p := startPostfix(t, g.SMTP, nil)
+	p := startPostfix(t, postfix.Config{Next: g.SMTP})
 	c, _, err := wire.Hello(p.Addr, wire.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +213,7 @@ func TestPostfixClientUsesWhatIsAnnounced(t *testing.T) {
 
 func TestPostfixClientComesAgainAfterARestart(t *testing.T) {
 	g, next := pair(t, gatepost.Settings{})
-	p := startPostfix(t, g.SMTP, nil)
+	p := startPostfix(t, postfix.Config{Next: g.SMTP})
 	g.Stop()
 	c, _, err := wire.Hello(p.Addr, wire.Options{})
 	if err != nil {
@@ -221,7 +232,7 @@ func TestPostfixClientComesAgainAfterARestart(t *testing.T) {
 }
 
 func TestGatepostKeepsMailWhilePostfixIsDown(t *testing.T) {
-	g, p, end := behind(t, gatepost.Settings{}, nil)
+	g, p, end := behind(t, gatepost.Settings{}, postfix.Config{})
 	if err := p.Stop(); err != nil {
 		t.Fatal(err)
 	}

@@ -100,11 +100,13 @@ func swaks(t *testing.T, g *gatepost.Instance, args []string, more ...string) pe
 	return peer.Run(t, "", "swaks", append(all, more...)...)
 }
 
-// write puts the data into a file with LF line ends, as swaks wants it.
+// write puts the data into a file as swaks wants it: LF line ends, and without
+// the last one, which swaks adds.
 func write(t *testing.T, data []byte) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "message.eml")
-	if err := os.WriteFile(file, bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n")), 0o600); err != nil {
+	data = bytes.ReplaceAll(bytes.TrimSuffix(data, []byte("\r\n")), []byte("\r\n"), []byte("\n"))
+	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return file

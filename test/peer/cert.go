@@ -23,8 +23,8 @@ type Certificate struct {
 	Pool              *x509.CertPool // trusts it
 }
 
-// NewCertificate makes a certificate for the names and for 127.0.0.1. It is
-// valid now, and its own authority.
+// NewCertificate makes a certificate for the names, some of which may be IP
+// addresses, and for 127.0.0.1. It is valid now, and its own authority.
 func NewCertificate(t testing.TB, names ...string) Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -34,7 +34,6 @@ func NewCertificate(t testing.TB, names ...string) Certificate {
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
 		Subject:               pkix.Name{CommonName: names[0]},
-		DNSNames:              names,
 		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
 		NotBefore:             time.Now().Add(-time.Hour),
 		NotAfter:              time.Now().Add(24 * time.Hour),
@@ -42,6 +41,13 @@ func NewCertificate(t testing.TB, names ...string) Certificate {
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, name)
+		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {

@@ -150,12 +150,8 @@ func mainCF(c Config) string {
 }
 
 func masterCF(c Config) string {
-	_, port, err := net.SplitHostPort(c.Listen)
-	if err != nil {
-		port = c.Listen
-	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "127.0.0.1:%s inet n - n - - smtpd\n", port)
+	fmt.Fprintf(&b, "%s inet n - n - - smtpd\n", c.Listen)
 	for _, line := range []string{
 		"pickup unix n - n 60 1 pickup", "cleanup unix n - n - 0 cleanup", "qmgr unix n - n 300 1 qmgr",
 		"tlsmgr unix - - n 1000? 1 tlsmgr", "rewrite unix - - n - - trivial-rewrite",

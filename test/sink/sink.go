@@ -260,6 +260,7 @@ func (s *Sink) accept() {
 
 func (s *Sink) serve(c net.Conn, ss *session) {
 	defer func() {
+		ss.conn.Close() // says good-bye where TLS is active
 		c.Close()
 		s.mu.Lock()
 		delete(s.conns, c)
