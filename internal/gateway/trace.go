@@ -32,9 +32,12 @@ func (g *Gateway) trace(m mail.Message, header *message.Header) {
 // say that we checked something.
 func (g *Gateway) forged(header *message.Header) []mail.Span {
 	var spans []mail.Span
-	for _, f := range header.Fields() {
+	for i, f := range header.Fields() {
 		name := strings.ToLower(f.Name)
 		switch {
+		case i == 0 && f.IsOrphan():
+			// It would continue our Received field, which goes in front of it.
+			spans = append(spans, f.Span)
 		case strings.HasPrefix(name, ownHeaderPrefix):
 			spans = append(spans, f.Span)
 		case name == "authentication-results" && g.isOurAuthservID(f.Value()):
