@@ -182,6 +182,29 @@ func TestStopLetsAttemptsFinishThenCancelsThem(t *testing.T) {
 	}
 }
 
+func TestWhatACancelledAttemptAchievedIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.good.reply = func(ctx context.Context, d *mail.Delivery, _ int) []mail.Outcome {
+			<-ctx.Done()
+			return []mail.Outcome{delivered, {Status: mail.Deferred, Stage: "rcpt", Cause: ctx.Err().Error()}}
+		}
+		b.run()
+		b.send(letter{from: "a@out.example", to: []string{"x@in.example", "y@in.example"}})
+		synctest.Wait()
+		if err := b.q.Stop(ended()); err != nil {
+			t.Fatal(err)
+		}
+		b.good.set(all(delivered))
+		b.run()
+		synctest.Wait()
+		if got := b.good.attempts(); len(got) != 2 || strings.Join(got[1].to, " ") != "y@in.example" {
+			t.Errorf("attempts:\n%s", describe(got))
+		}
+		b.wantQueue(0)
+	})
+}
+
 func TestStopSaysWhatCouldNotBeStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)

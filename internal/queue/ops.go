@@ -3,7 +3,6 @@ package queue
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -56,8 +55,7 @@ func (q *Queue) Delete(ctx context.Context, sel Selector, by string) (int, error
 }
 
 // Reroute gives the selected items another transport, makes those that are not
-// on hold due now, and returns how many. Where the transport routes by domain,
-// an item with recipients in several domains becomes several items.
+// on hold due now, and returns how many. Their attempts are counted anew.
 func (q *Queue) Reroute(ctx context.Context, sel Selector, transport, by string) (int, error) {
 	q.mu.Lock()
 	tc, ok := q.sched.lookup(transport)
@@ -151,7 +149,6 @@ type taken struct {
 	r   result
 	// changed says that r came of the operation; else the item stays as it was.
 	changed bool
-	extra   []*mail.QueueItem // split off by a reroute
 }
 
 // operateBatch does op to those of the items that m still selects. It returns
@@ -164,7 +161,7 @@ func (q *Queue) operateBatch(m *matcher, ids []mail.QueueID, op operation) (int,
 		t := &held[i]
 		failed = cmp.Or(failed, q.changeTaken(m, t, op))
 		if t.changed && t.r.fate != fateGone {
-			writes = append(append(writes, t.r.item), t.extra...)
+			writes = append(writes, t.r.item)
 		}
 	}
 	stored := true
@@ -235,16 +232,16 @@ func (q *Queue) changeTaken(m *matcher, t *taken, op operation) error {
 	if !m.match(item, env, item.State) {
 		return nil // it changed since it was found
 	}
-	r, extra, err := q.change(op, item)
-	if err != nil || r == nil {
-		return err
+	r, ok := op.change(item)
+	if !ok {
+		return nil
 	}
 	if r.fate == fateGone {
 		if err := q.remove(op, item, env.Sender.String()); err != nil {
 			return err
 		}
 	}
-	t.r, t.extra, t.changed = *r, extra, true
+	t.r, t.changed = r, true
 	return nil
 }
 
@@ -261,15 +258,10 @@ func (q *Queue) remove(op operation, item *mail.QueueItem, sender string) error 
 func (q *Queue) giveBack(t *taken) {
 	if !t.changed {
 		t.r = result{fate: fateAsWas, item: t.old, was: t.was}
-		t.extra = nil
 	}
 	r := q.lockSettled(t.h, t.r)
 	defer q.mu.Unlock()
-	now := time.Now()
-	q.place(t.h, r, now)
-	for _, item := range t.extra {
-		q.sched.add(entryOf(item), now)
-	}
+	q.place(t.h, r, time.Now())
 }
 
 // resultOf is the fate of an item as it is stored.
@@ -290,113 +282,74 @@ func (q *Queue) applyLate(op operation, r result) result {
 		q.log.Error("operation is lost: the item cannot be read", "by", op.by)
 		return r
 	}
-	changed, extra, err := q.change(op, r.item)
-	switch {
-	case err != nil || changed == nil:
-	case changed.fate == fateGone:
+	changed, ok := op.change(r.item)
+	if !ok {
+		return r
+	}
+	var err error
+	if changed.fate == fateGone {
 		err = q.remove(op, r.item, "")
-	default:
-		err = q.cfg.Store.UpdateSync(append([]*mail.QueueItem{changed.item}, extra...)...)
+	} else {
+		err = q.cfg.Store.UpdateSync(changed.item)
 	}
 	if err != nil {
 		q.log.Error("operation on an item that was being tried could not be done", "id", r.item.ID.String(), "by", op.by, "error", err)
 		return r
 	}
-	if changed == nil {
-		return r
-	}
 	changed.contact, changed.overdue = r.contact, r.overdue
-	now := time.Now()
-	q.mu.Lock()
-	for _, item := range extra {
-		q.sched.add(entryOf(item), now)
-	}
-	q.mu.Unlock()
-	return *changed
+	return changed
 }
 
-// change works op on a copy of the item. The result is nil where op does not
-// apply to it; extra items are those that a reroute splits off.
-func (q *Queue) change(op operation, old *mail.QueueItem) (r *result, extra []*mail.QueueItem, err error) {
+// change works op on a copy of the item; false where op does not apply to it.
+func (op operation) change(old *mail.QueueItem) (result, bool) {
 	item := *old
 	now := time.Now()
 	switch {
 	case op.kind == opDelete:
-		return &result{fate: fateGone, item: &item}, nil, nil
+		return result{fate: fateGone, item: &item}, true
 	case op.kind == opHold && item.State != mail.QueueHold && item.State != mail.QueueIncoming:
 		item.State, item.HoldBy, item.HoldReason = mail.QueueHold, op.by, op.reason
 	case op.kind == opRelease && item.State == mail.QueueHold,
 		op.kind == opActivate && item.State == mail.QueueIncoming:
 		item.State, item.HoldBy, item.HoldReason, item.NextAttempt = mail.QueueDeferred, "", "", now
 	case op.kind == opReroute && !allDone(&item):
-		if extra, err = q.reroute(&item, op, now); err != nil {
-			return nil, nil, err
-		}
+		reroute(&item, op, now)
 	default:
-		return nil, nil, nil
+		return result{}, false
 	}
-	done := resultOf(&item)
-	return &done, extra, nil
+	return resultOf(&item), true
 }
 
-var errNoDomain = errors.New("a recipient has no domain to route by")
-
-// reroute gives the item its new transport and next hop, and splits off those
-// recipients that have another next hop than the first.
-func (q *Queue) reroute(item *mail.QueueItem, op operation, now time.Time) ([]*mail.QueueItem, error) {
+// reroute gives the item its new transport, and the next hop that goes with it.
+func reroute(item *mail.QueueItem, op operation, now time.Time) {
 	item.Transport, item.NextHop = op.transport, ""
 	item.Attempts, item.NextAttempt = 0, now
-	recipients := item.Recipients
-	item.Recipients = nil
-	groups := []*mail.QueueItem{item}
-	for _, r := range recipients {
-		to := item
-		if !r.Done() {
-			r.Route.Transport, r.Route.NextHop = op.transport, ""
+	if op.byDomain {
+		item.NextHop = commonDomain(item)
+	}
+	item.Recipients = slices.Clone(item.Recipients)
+	for i := range item.Recipients {
+		if r := &item.Recipients[i]; !r.Done() {
+			r.Route.Transport, r.Route.NextHop = op.transport, item.NextHop
 		}
-		if !r.Done() && op.byDomain {
-			if r.Address.Domain == "" {
-				return nil, fmt.Errorf("reroute %s: %w", item.ID, errNoDomain)
-			}
-			r.Route.NextHop = r.Address.Domain
-			to, groups = groupFor(groups, r.Address.Domain)
-		}
-		to.Recipients = append(to.Recipients, r)
 	}
-	extra := groups[1:]
-	if len(extra) == 0 {
-		return nil, nil
-	}
-	others, err := q.cfg.Store.Items(item.ID.Message)
-	if err != nil {
-		return nil, fmt.Errorf("reroute %s: %w", item.ID, err)
-	}
-	n := item.ID.N
-	for _, other := range others {
-		n = max(n, other.ID.N)
-	}
-	for _, e := range extra {
-		n++
-		e.ID.N = n
-	}
-	return extra, nil
 }
 
-// groupFor returns the item that takes recipients of the domain: the first one
-// if it has no next hop yet, one that has this one, or a new one.
-func groupFor(groups []*mail.QueueItem, domain string) (*mail.QueueItem, []*mail.QueueItem) {
-	if groups[0].NextHop == "" {
-		groups[0].NextHop = domain
-	}
-	for _, g := range groups {
-		if g.NextHop == domain {
-			return g, groups
+// commonDomain is the domain of all recipients that are left, "" where they have
+// several: a transport that routes by domain then goes by each recipient.
+func commonDomain(item *mail.QueueItem) string {
+	domain := ""
+	for i := range item.Recipients {
+		r := &item.Recipients[i]
+		switch {
+		case r.Done():
+		case domain == "":
+			domain = r.Address.Domain
+		case domain != r.Address.Domain:
+			return ""
 		}
 	}
-	split := *groups[0]
-	split.NextHop = domain
-	split.Recipients = nil
-	return &split, append(groups, &split)
+	return domain
 }
 
 func recipientNames(item *mail.QueueItem) []string {

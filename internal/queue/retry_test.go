@@ -269,6 +269,7 @@ func TestASenderThatIsNotTrustedIsNotTold(t *testing.T) {
 func TestAReportThatCannotBeQueuedIsTriedAgainAndThenKeptOnHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
+		b.policy(func(p *queue.Policy) { p.GiveUpAfter = 10 * time.Hour })
 		b.good.reply = all(refused)
 		b.bouncer.err = errors.New("no route to out.example")
 		b.run()
@@ -281,10 +282,14 @@ func TestAReportThatCannotBeQueuedIsTriedAgainAndThenKeptOnHold(t *testing.T) {
 			t.Errorf("the list does not say what is left to do: %+v", row)
 		}
 		b.restart()
-		wait(49 * time.Hour)
+		wait(8 * time.Hour)
+		if row := b.one(id); row.State != mail.QueueDeferred {
+			t.Fatalf("given up too early: %+v", row)
+		}
+		wait(4 * time.Hour)
 		row := b.one(id)
 		if row.State != mail.QueueHold || !strings.Contains(row.Reason, "no route to out.example") {
-			t.Fatalf("after two days: %+v", row)
+			t.Fatalf("in the end: %+v", row)
 		}
 		b.bouncer.setErr(nil)
 		if n, err := b.q.Release(context.Background(), queue.Selector{IDs: []string{id.String()}}, "test"); n != 1 || err != nil {
@@ -298,6 +303,26 @@ func TestAReportThatCannotBeQueuedIsTriedAgainAndThenKeptOnHold(t *testing.T) {
 		if n := b.good.count(); n != 1 {
 			t.Errorf("%d attempts", n)
 		}
+	})
+}
+
+func TestAReportWaitsNeitherForAPauseNorForADeadDestination(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.good.reply = all(refused)
+		b.bouncer.err = errors.New("no space")
+		b.run()
+		b.send(letter{from: "a@out.example", to: []string{"x@in.example"}})
+		synctest.Wait()
+		if err := b.q.Pause(context.Background(), queue.PauseTarget{Transport: "good"}, "", ""); err != nil {
+			t.Fatal(err)
+		}
+		b.bouncer.setErr(nil)
+		wait(2 * time.Minute)
+		if n := len(b.bouncer.all()); n != 1 {
+			t.Errorf("%d reports", n)
+		}
+		b.wantQueue(0)
 	})
 }
 

@@ -28,8 +28,7 @@ type Reader interface {
 	Walk(from mail.QueueID, fn func(*mail.QueueItem, *mail.Envelope) (bool, error)) error
 }
 
-// Writer changes items. Update and UpdateSync also create items of a message
-// that is there; several items are written all or none.
+// Writer changes items that are there. Several items are written all or none.
 type Writer interface {
 	// Update is durable within a second.
 	Update(items ...*mail.QueueItem) error
