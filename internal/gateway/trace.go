@@ -55,8 +55,8 @@ func (g *Gateway) isOurAuthservID(value string) bool {
 	return len(fields) > 0 && strings.EqualFold(strings.Trim(fields[0], `"`), g.cfg.Hostname)
 }
 
-// stripComments removes RFC 5322 comments, so that "(x) gw.example" is seen for
-// what it is. An unclosed comment hides the rest, as it does for every reader.
+// stripComments removes RFC 5322 comments and backslashes, so that
+// "(x) gw.example" is seen for what it is. An unclosed comment hides the rest, as it does for every reader.
 func stripComments(s string) string {
 	var b strings.Builder
 	depth, quoted := 0, false
@@ -65,7 +65,7 @@ func stripComments(s string) string {
 		switch {
 		case c == '\\' && i+1 < len(s):
 			if depth == 0 {
-				b.WriteString(s[i : i+2])
+				b.WriteByte(s[i+1]) // "gw\.example" means gw.example
 			}
 			i++
 			continue
