@@ -15,8 +15,9 @@ import (
 // job is one relay job.
 type job struct {
 	sessions, bytes int
-	reuse           bool // one connection for many messages
-	messages        int  // for Postfix; Gatepost is given more, to take as long
+	reuse           bool   // one connection for many messages
+	messages        int    // for Postfix; Gatepost is given more, to take as long
+	to              string // default user@bench.example
 }
 
 func (j job) String() string {
@@ -26,7 +27,7 @@ func (j job) String() string {
 // jobs of the comparison. The number of messages makes a job take some seconds.
 func jobs(short bool) []job {
 	if short {
-		return []job{{20, 4000, true, 1000}, {20, 4000, false, 1000}}
+		return []job{{sessions: 20, bytes: 4000, reuse: true, messages: 1000}, {sessions: 20, bytes: 4000, messages: 1000}}
 	}
 	var list []job
 	for _, size := range []int{4000, 100_000} {
@@ -35,7 +36,10 @@ func jobs(short bool) []job {
 			if size > 10_000 {
 				messages /= 2
 			}
-			list = append(list, job{sessions, size, true, messages}, job{sessions, size, false, messages})
+			j := job{sessions: sessions, bytes: size, messages: messages}
+			reused := j
+			reused.reuse = true
+			list = append(list, reused, j)
 		}
 	}
 	return list
@@ -156,7 +160,7 @@ func runJob(ctx context.Context, s *server, sink *mailSink, j job) (result, erro
 // source runs smtp-source for the job.
 func source(ctx context.Context, addr string, j job) error {
 	args := []string{"-s", strconv.Itoa(j.sessions), "-m", strconv.Itoa(j.messages), "-l", strconv.Itoa(j.bytes),
-		"-f", "source@client.example", "-t", "user@bench.example"}
+		"-f", "source@client.example", "-t", cmp.Or(j.to, "user@bench.example")}
 	if j.reuse {
 		args = append(args, "-d")
 	}

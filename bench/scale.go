@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -76,7 +77,7 @@ func (b *bench) alone(s gatepostSettings, fn func(*server, *mailSink) error) (er
 // idleSessions measures what sessions cost that have said EHLO and then nothing.
 func (b *bench) idleSessions(ctx context.Context) error {
 	return b.alone(gatepostSettings{}, func(s *server, sink *mailSink) error {
-		if _, err := runJob(ctx, s, sink, job{20, 4000, true, 2000}); err != nil {
+		if _, err := runJob(ctx, s, sink, ordinary(2000)); err != nil {
 			return err
 		}
 		before := s.meter.memory()
@@ -85,7 +86,7 @@ func (b *bench) idleSessions(ctx context.Context) error {
 			return err
 		}
 		during := s.meter.memory()
-		r, err := runJob(ctx, s, sink, job{20, 4000, true, 2000})
+		r, err := runJob(ctx, s, sink, ordinary(2000))
 		if err != nil {
 			return err
 		}
@@ -100,7 +101,7 @@ func (b *bench) idleSessions(ctx context.Context) error {
 func (b *bench) slowSessions(ctx context.Context) error {
 	n := min(2000, b.o.idle)
 	return b.alone(gatepostSettings{limits: `min_data_rate = "1B/s"`}, func(s *server, sink *mailSink) error {
-		j := job{20, 4000, true, 4000}
+		j := ordinary(4000)
 		without, err := runJob(ctx, s, sink, j)
 		if err != nil {
 			return err
@@ -181,62 +182,51 @@ func (b *bench) largeMessages(ctx context.Context) error {
 	})
 }
 
+// ordinary is a job to see how the server is beside something else.
+func ordinary(messages int) job {
+	return job{sessions: 20, bytes: 4000, reuse: true, messages: messages}
+}
+
 // longQueue fills the queue for a next hop that is down, starts the server
-// again and then lets the next hop live.
-func (b *bench) longQueue(ctx context.Context) (err error) {
-	const deadRetry = `retry = { delays = ["1h"], give_up_after = "5d", warn_after = "4d" }`
-	s, err := b.newGatepost(&meters{}, sinkAddr, gatepostSettings{transport: deadRetry})
-	if err != nil {
-		return err
-	}
-	defer s.meter.close()
-	if err := s.start(); err != nil {
-		return err
-	}
-	running := true
-	defer func() {
-		if running {
-			err = errors.Join(err, s.stop())
+// again, and looks how mail for another next hop fares beside it.
+func (b *bench) longQueue(ctx context.Context) error {
+	return b.alone(gatepostSettings{}, func(s *server, sink *mailSink) error {
+		without, err := runJob(ctx, s, sink, ordinary(10_000))
+		if err != nil {
+			return err
 		}
-	}()
-	start := time.Now()
-	if err := source(ctx, s.addr, job{50, 1000, true, b.o.queued}); err != nil {
-		return err
-	}
-	filled := time.Since(start)
-	queued, err := s.queued()
-	if err != nil {
-		return err
-	}
-	full := s.meter.memory()
-	if err := s.stop(); err != nil {
-		return err
-	}
-	start = time.Now()
-	if err := s.start(); err != nil {
-		running = false
-		return err
-	}
-	ready := time.Since(start)
-	// The loading of the queue may go on behind the first greeting.
-	if err := s.awaitQueued(ctx, queued); err != nil {
-		return err
-	}
-	loaded := time.Since(start)
-	atStart := s.meter.memory()
-	fmt.Printf("\n## %d queued messages\n\nFilled at %.0f msg/s (%d MB on disk); %d MB of memory when full.\nStarted again: serving after %.1f s, all %d loaded after %.1f s, %d MB.\n",
-		b.o.queued, float64(b.o.queued)/filled.Seconds(), directorySize(s.dir)>>20, full>>20, ready.Seconds(), queued, loaded.Seconds(), atStart>>20)
-	sink, err := b.startSink()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, sink.stop()) }()
-	r, err := runJob(ctx, s, sink, job{20, 4000, true, 10_000})
-	if err != nil {
-		return err
-	}
-	fmt.Printf("New mail beside it: %.0f msg/s, %.2f ms CPU a message, %d MB.\n", r.rate(), r.perMessage(), r.memory>>20)
-	return nil
+		start := time.Now()
+		dead := job{sessions: 50, bytes: 1000, reuse: true, messages: b.o.queued, to: "user@dead.example"}
+		if err := source(ctx, s.addr, dead); err != nil {
+			return err
+		}
+		filled := time.Since(start)
+		full := s.meter.memory()
+		if err := s.stop(); err != nil {
+			return err
+		}
+		start = time.Now()
+		if err := s.start(); err != nil {
+			return err
+		}
+		ready := time.Since(start)
+		// Loading the queue may go on behind the first greeting.
+		if err := s.awaitQueued(ctx, b.o.queued); err != nil {
+			return err
+		}
+		loaded, atStart := time.Since(start), s.meter.memory()
+		with, err := runJob(ctx, s, sink, ordinary(10_000))
+		if err != nil {
+			return err
+		}
+		fmt.Printf("\n## %d queued messages of 1 kB for a next hop that is down\n\n", b.o.queued)
+		fmt.Printf("Filled at %.0f msg/s; %d MB of memory then, %d MB on disk.\n",
+			float64(b.o.queued)/filled.Seconds(), full>>20, directorySize(filepath.Join(s.dir, "data"))>>20)
+		fmt.Printf("Started again: serving after %.1f s, all loaded after %.1f s, %d MB.\n", ready.Seconds(), loaded.Seconds(), atStart>>20)
+		fmt.Printf("Mail for another next hop: %.0f msg/s and %.2f ms CPU with an empty queue, %.0f msg/s and %.2f ms beside the long one (%d MB).\n",
+			without.rate(), without.perMessage(), with.rate(), with.perMessage(), with.memory>>20)
+		return nil
+	})
 }
 
 // awaitQueued waits until the server knows of so many queued messages.

@@ -93,7 +93,7 @@ func (p *process) stop(sig syscall.Signal, patience time.Duration) error {
 
 // gatepostConfig is what Gatepost is measured with: defaults, but for the limits
 // that stand for abuse control (all our clients are one) and for TLS, which
-// neither server is given.
+// neither server is given. Nobody listens where the mail for dead.example goes.
 const gatepostConfig = `hostname = "gatepost.example"
 data_dir = %q
 log_dir = %q
@@ -102,7 +102,7 @@ log_dir = %q
 listen = %q
 
 [limits]
-max_sessions_per_ip = 100000
+max_sessions_per_ip = 15000
 max_sessions = 20000
 %s
 
@@ -122,6 +122,17 @@ kind = "smtp"
 hosts = [%q]
 tls = "off"
 %s
+
+[[domain]]
+name = "dead.example"
+transport = "dead"
+
+[[transport]]
+name = "dead"
+kind = "smtp"
+hosts = ["127.0.0.1:12529"]
+tls = "off"
+retry = { delays = ["1h"], give_up_after = "5d", warn_after = "4d" }
 `
 
 // gatepostSettings vary the configuration.
