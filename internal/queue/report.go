@@ -58,8 +58,8 @@ func (q *Queue) dueReports(p Policy, msg message, now time.Time) (due []dsn.Reci
 }
 
 // successAction is what to report of a recipient that was delivered; mostly
-// nothing. RFC 3461 §5.2.2 and §5.2.3: a next hop that was given NOTIFY reports
-// itself; for one that does not know it, the message leaves the world of DSN here.
+// nothing. RFC 3461 §5.2: a next hop that was given NOTIFY reports itself; with
+// one that does not know it, the message leaves the world of DSN here.
 func successAction(r *mail.QueuedRecipient, p Policy, null bool) dsn.Action {
 	switch {
 	case null || r.Notify&mail.NotifySuccess == 0 || r.Last.DSNPassed:

@@ -1,6 +1,7 @@
 package dsn
 
 import (
+	"bytes"
 	"mime"
 	"strings"
 	"unicode"
@@ -46,8 +47,7 @@ func cleanASCII(s string) string {
 }
 
 // diagnostic is the text of a Diagnostic-Code. Where the report must be ASCII
-// and the text is not, it becomes encoded words (RFC 2047; RFC 3464 §2.1.1
-// allows them in text).
+// and the text is not, it becomes encoded words (RFC 2047 §5).
 func (b *builder) diagnostic(s string) string {
 	s = clean(s)
 	if b.utf8 || mail.IsASCII(s) {
@@ -56,27 +56,30 @@ func (b *builder) diagnostic(s string) string {
 	return mime.QEncoding.Encode("utf-8", s)
 }
 
+// fields is text that header fields are added to.
+type fields struct{ bytes.Buffer }
+
 // field writes a header field, folded at spaces into lines of about 76 bytes.
 // The value is clean already.
-func (b *builder) field(name, value string) {
-	b.out.WriteString(name)
-	b.out.WriteByte(':')
+func (b *fields) field(name, value string) {
+	b.WriteString(name)
+	b.WriteByte(':')
 	column := len(name) + 1
 	for i, word := range strings.Split(value, " ") {
 		for len(word) > maxValue { // escapes made it longer than a line may be
-			b.out.WriteString("\r\n " + word[:maxValue])
+			b.WriteString("\r\n " + word[:maxValue])
 			word, column = word[maxValue:], maxValue+1
 		}
 		// A line of nothing but spaces would end the header in the eyes of some.
 		if i > 0 && word != "" && column+1+len(word) > 76 {
-			b.out.WriteString("\r\n")
+			b.WriteString("\r\n")
 			column = 0
 		}
-		b.out.WriteByte(' ')
-		b.out.WriteString(word)
+		b.WriteByte(' ')
+		b.WriteString(word)
 		column += 1 + len(word)
 	}
-	b.out.WriteString("\r\n")
+	b.WriteString("\r\n")
 }
 
 // remoteHost is the name in "mx.example.org [192.0.2.1]:25", or its address if

@@ -346,6 +346,10 @@ func TestAddressesThatAreNotASCII(t *testing.T) {
 	if got := p.fields[1].Get("Final-Recipient"); got != "utf-8; jörg+1@in.example" {
 		t.Errorf("Final-Recipient: %s", got)
 	}
+	r.Body = newBody("Subject: f\xfcr\r\n\r\n")
+	if q := build(t, r); q.parts[2].mediaType != "text/rfc822-headers" {
+		t.Errorf("headers that are not UTF-8 came back as %s", q.parts[2].mediaType)
+	}
 	if p.header.Get("To") != "<ä@out.example>" || !strings.Contains(p.parts[2].text, "Subject: für") || p.header.Get("Content-Transfer-Encoding") != "8bit" {
 		t.Errorf("%v\n%s", p.header, p.parts[2].text)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime/quotedprintable"
 	"strings"
+	"unicode/utf8"
 
 	"gatepost/internal/mail"
 )
@@ -46,9 +47,9 @@ func (b *builder) whole(eightBit bool) original {
 	}
 	if eightBit {
 		o.encoding = "8bit"
-	}
-	if b.utf8 {
-		o.mediaType = "message/global" // RFC 6532 §3.7
+		if b.utf8 {
+			o.mediaType = "message/global" // RFC 6532 §3.7
+		}
 	}
 	return o
 }
@@ -57,18 +58,15 @@ func (b *builder) whole(eightBit bool) original {
 // be looked at before its encoding is known.
 func (b *builder) headers() original {
 	o := original{description: "Headers of the message", mediaType: "text/rfc822-headers", encoding: "7bit"}
-	if b.utf8 {
-		o.mediaType = "message/global-headers" // RFC 6533 §5
-	}
 	raw := b.readHeaders()
 	eightBit, err := inspect(bytes.NewReader(raw))
-	if err != nil || eightBit && !b.utf8 {
+	if err != nil || eightBit && !(b.utf8 && utf8.Valid(raw)) {
 		// RFC 6522 §4: headers that are not legal 7-bit text are encoded.
 		raw = encodeQP(raw)
 		o.encoding, eightBit = "quoted-printable", false
 	}
 	if eightBit {
-		o.encoding = "8bit"
+		o.mediaType, o.encoding = "message/global-headers", "8bit" // RFC 6533
 	}
 	o.eightBit = eightBit
 	o.content, o.size = bytes.NewReader(raw), int64(len(raw))

@@ -1,7 +1,6 @@
 package dsn
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -68,12 +67,10 @@ func Build(r Report) (report io.Reader, size int64, err error) {
 		r.ID = mail.NewID()
 	}
 	b := &builder{Report: r, utf8: r.Envelope.SMTPUTF8 || r.To.NeedsUTF8(), boundary: "=_gatepost_" + r.ID.String()}
-	original := b.original()
-	b.eightBit = original.eightBit || b.utf8
-
-	b.header()
+	original, status := b.original(), b.status()
+	b.header(original.eightBit || !mail.IsASCII(status))
 	b.text()
-	b.status()
+	b.machine(status)
 	fmt.Fprintf(&b.out, "--%s\r\nContent-Description: %s\r\nContent-Type: %s\r\nContent-Transfer-Encoding: %s\r\n\r\n",
 		b.boundary, original.description, original.mediaType, original.encoding)
 	end := "\r\n--" + b.boundary + "--\r\n"
@@ -84,9 +81,8 @@ func Build(r Report) (report io.Reader, size int64, err error) {
 // builder holds a report while it is written.
 type builder struct {
 	Report
-	out      bytes.Buffer
+	out      fields
 	utf8     bool // the reader of the report knows RFC 6531
-	eightBit bool
 	boundary string
 }
 
@@ -110,28 +106,28 @@ var subjects = map[Action]string{
 }
 
 // header writes the header section of the report.
-func (b *builder) header() {
-	host := clean(b.Hostname)
+func (b *builder) header(eightBit bool) {
+	host := cleanASCII(b.Hostname)
 	subject := subjects[b.worst()]
 	if b.DoubleBounce {
 		subject = "Undeliverable mail from the null sender"
 	}
-	b.field("Date", b.Date.Format(time.RFC1123Z))
-	b.field("From", "Mail Delivery System <MAILER-DAEMON@"+host+">")
-	b.field("To", "<"+b.address(b.To.String())+">")
-	b.field("Subject", subject)
-	b.field("Message-ID", "<"+b.ID.String()+"@"+host+">")
+	b.out.field("Date", b.Date.Format(time.RFC1123Z))
+	b.out.field("From", "Mail Delivery System <MAILER-DAEMON@"+host+">")
+	b.out.field("To", "<"+b.address(b.To.String())+">")
+	b.out.field("Subject", subject)
+	b.out.field("Message-ID", "<"+b.ID.String()+"@"+host+">")
 	if id := b.Envelope.MessageID; isMessageID(id) {
-		b.field("In-Reply-To", id)
-		b.field("References", id)
+		b.out.field("In-Reply-To", id)
+		b.out.field("References", id)
 	}
 	// RFC 3834 §5: so that no vacation program answers.
-	b.field("Auto-Submitted", "auto-replied")
-	b.field("MIME-Version", "1.0")
-	// RFC 6533 §4 leaves the report type as it is for message/global-delivery-status.
-	b.field("Content-Type", `multipart/report; report-type=delivery-status; boundary="`+b.boundary+`"`)
-	if b.eightBit {
-		b.field("Content-Transfer-Encoding", "8bit")
+	b.out.field("Auto-Submitted", "auto-replied")
+	b.out.field("MIME-Version", "1.0")
+	// The report type is the same for message/global-delivery-status.
+	b.out.field("Content-Type", `multipart/report; report-type=delivery-status; boundary="`+b.boundary+`"`)
+	if eightBit {
+		b.out.field("Content-Transfer-Encoding", "8bit")
 	}
 	b.out.WriteString("\r\n")
 }
@@ -160,57 +156,63 @@ func (b *builder) text() {
 		"Content-Transfer-Encoding: %s\r\n\r\n%s\r\n", b.boundary, encoding, text)
 }
 
-// status writes the part for machines.
-func (b *builder) status() {
+// machine writes the part for machines.
+func (b *builder) machine(status string) {
 	mediaType, encoding := "message/delivery-status", "7bit"
-	if b.utf8 {
-		mediaType, encoding = "message/global-delivery-status", "8bit" // RFC 6533 §4
+	if !mail.IsASCII(status) {
+		mediaType, encoding = "message/global-delivery-status", "8bit" // RFC 6533
 	}
-	fmt.Fprintf(&b.out, "--%s\r\nContent-Description: Delivery report\r\nContent-Type: %s\r\nContent-Transfer-Encoding: %s\r\n\r\n",
-		b.boundary, mediaType, encoding)
-	b.field("Reporting-MTA", "dns; "+clean(b.Hostname))
+	fmt.Fprintf(&b.out, "--%s\r\nContent-Description: Delivery report\r\nContent-Type: %s\r\nContent-Transfer-Encoding: %s\r\n\r\n%s\r\n",
+		b.boundary, mediaType, encoding, status)
+}
+
+// status returns the fields of the message and of each recipient; they are
+// ASCII unless the reader of the report knows more.
+func (b *builder) status() string {
+	var f fields
+	f.field("Reporting-MTA", "dns; "+cleanASCII(b.Hostname))
 	if id := cleanASCII(b.Envelope.EnvID); id != "" {
 		// RFC 3464 §2.2.1: as the sender meant it, with xtext undone.
-		b.field("Original-Envelope-Id", id)
+		f.field("Original-Envelope-Id", id)
 	}
 	if !b.Envelope.Received.IsZero() {
-		b.field("Arrival-Date", b.Envelope.Received.Format(time.RFC1123Z))
+		f.field("Arrival-Date", b.Envelope.Received.Format(time.RFC1123Z))
 	}
-	b.field("X-Gatepost-Message-ID", b.Envelope.ID.String())
+	f.field("X-Gatepost-Message-ID", b.Envelope.ID.String())
 	for i := range b.Recipients {
-		b.out.WriteString("\r\n")
-		b.recipient(&b.Recipients[i])
+		f.WriteString("\r\n")
+		b.recipient(&f, &b.Recipients[i])
 	}
-	b.out.WriteString("\r\n")
+	return f.String()
 }
 
 // recipient writes the fields of one recipient, RFC 3464 §2.3.
-func (b *builder) recipient(r *Recipient) {
+func (b *builder) recipient(f *fields, r *Recipient) {
 	if orig := b.originalRecipient(&r.Recipient); orig != "" {
-		b.field("Original-Recipient", orig)
+		f.field("Original-Recipient", orig)
 	}
-	b.field("Final-Recipient", b.typedAddress(r.Recipient.Address.String()))
-	b.field("Action", string(r.Action))
-	b.field("Status", r.status())
+	f.field("Final-Recipient", b.typedAddress(r.Recipient.Address.String()))
+	f.field("Action", string(r.Action))
+	f.field("Status", r.status())
 	if host := remoteHost(r.Outcome.Host); host != "" {
-		b.field("Remote-MTA", "dns; "+host)
+		f.field("Remote-MTA", "dns; "+host)
 	}
 	if r.Outcome.Remote {
-		b.field("Diagnostic-Code", "smtp; "+b.diagnostic(r.Outcome.Reply.String()))
+		f.field("Diagnostic-Code", "smtp; "+b.diagnostic(r.Outcome.Reply.String()))
 	} else if !r.Outcome.Reply.IsZero() && r.Action != Delivered && r.Action != Relayed {
 		// RFC 3464 §2.3.6: the type smtp is for what a server said.
-		b.field("Diagnostic-Code", "x-gatepost; "+b.diagnostic(r.Outcome.Reply.String()))
+		f.field("Diagnostic-Code", "x-gatepost; "+b.diagnostic(r.Outcome.Reply.String()))
 	}
 	if !r.Outcome.Time.IsZero() {
-		b.field("Last-Attempt-Date", r.Outcome.Time.Format(time.RFC1123Z))
+		f.field("Last-Attempt-Date", r.Outcome.Time.Format(time.RFC1123Z))
 	}
 	if r.Action == Delayed && !b.RetryUntil.IsZero() {
-		b.field("Will-Retry-Until", b.RetryUntil.Format(time.RFC1123Z))
+		f.field("Will-Retry-Until", b.RetryUntil.Format(time.RFC1123Z))
 	}
 }
 
 // originalRecipient is the ORCPT parameter, or the address before rewriting
-// where none was given (RFC 3461 §5.2.1 would have us add that one to the RCPT).
+// where none was given (RFC 3461 §5.2: that is what a relay may add as ORCPT).
 func (b *builder) originalRecipient(r *mail.Recipient) string {
 	kind, addr, ok := strings.Cut(r.ORcpt, ";")
 	kind = strings.TrimSpace(kind)
