@@ -60,8 +60,13 @@ func (c *Conn) wrap(op string, err error) error {
 	return &net.OpError{Op: op, Net: "tcp", Source: c.local, Addr: c.remote, Err: err}
 }
 
-// Close closes both directions. The peer can still read what was written.
+// Close closes both directions. The peer can still read what was written, unless
+// something that it wrote was never read: then the connection is reset, as TCP does
+// it (RFC 2525 §2.17), and what was under way may be lost: here it is lost.
 func (c *Conn) Close() error {
+	if c.in.unread() {
+		c.out.reset()
+	}
 	c.out.closeWrite()
 	c.in.closeRead()
 	return nil
@@ -208,6 +213,12 @@ func (h *half) setDeadline(d *deadline, t time.Time) {
 	}
 	d.at = t
 	h.changed.Broadcast()
+}
+
+func (h *half) unread() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.off < len(h.buf)
 }
 
 func (h *half) closeWrite() { h.set(func() { h.noMore = true }) }

@@ -107,6 +107,19 @@ func TestResetLosesWhatIsUnderWay(t *testing.T) {
 	}
 }
 
+func TestClosingWithUnreadDataResets(t *testing.T) {
+	c, s := Pipe()
+	c.Write([]byte("never read"))
+	s.Write([]byte("421 goodbye\r\n"))
+	s.Close()
+	if n, err := c.Read(make([]byte, 20)); n != 0 || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("read %d, %v", n, err)
+	}
+	if _, err := c.Write([]byte("x")); err == nil {
+		t.Error("a write after the reset went through")
+	}
+}
+
 func TestListener(t *testing.T) {
 	l := Listen()
 	c, err := l.Dial(t.Context())

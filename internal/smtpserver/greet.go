@@ -38,6 +38,7 @@ func (s *session) proxyHeader() bool {
 	s.readBy(time.Now().Add(s.set.HandshakeTimeout), true)
 	h, err := intercept.ReadHeader(s.raw)
 	if err != nil {
+		s.linger = true // the client has sent something else
 		s.log(slog.LevelWarn, "bad PROXY header", slog.String("from", s.sess.Client.String()), slog.String("error", err.Error()))
 		s.turnAway(mail.ReplyProxyHeader)
 		return false

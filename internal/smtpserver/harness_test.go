@@ -1,6 +1,7 @@
 package smtpserver
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -227,6 +228,7 @@ type scriptedHooks struct {
 	writeErr  error
 	failAfter int
 	hold      chan struct{}
+	slowDisk  chan struct{} // what a Write of "SLOWDISK" waits for
 }
 
 func (h *scriptedHooks) all() Hooks {
@@ -344,6 +346,9 @@ type scriptedIntake struct {
 func (i *scriptedIntake) Write(p []byte) (int, error) {
 	if i.h.writeErr != nil && i.body.Len()+len(p) > i.h.failAfter {
 		return 0, fmt.Errorf("write chunk: %w", i.h.writeErr)
+	}
+	if bytes.Contains(p, []byte("SLOWDISK")) {
+		<-i.h.slowDisk
 	}
 	return i.body.Write(p)
 }

@@ -213,7 +213,7 @@ func TestShutdownLetsMessagesFinish(t *testing.T) {
 func TestShutdownAtTheDeadlineEndsMessagesToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := startServer(t, Config{}, Options{})
-		x.hooks.hold = make(chan struct{})
+		x.hooks.hold, x.hooks.slowDisk = make(chan struct{}), make(chan struct{})
 		waiting, half := x.dial().intoData(), x.dial().intoData()
 		half.sendRaw("half a mess")
 		chunks := x.dial().greet()
@@ -221,11 +221,14 @@ func TestShutdownAtTheDeadlineEndsMessagesToo(t *testing.T) {
 		chunks.expect("250", "250", "250")
 		stuck := x.dial().intoData()
 		stuck.send("x", ".")
+		slow := x.dial().intoData()
+		slow.send("SLOWDISK")
 		// A hook that waits is told by its context.
 		asking := x.dial().greet()
 		asking.send("MAIL FROM:<a@out.example>", "RCPT TO:<wait@in.example>")
 		synctest.Wait()
 		start := time.Now()
+		time.AfterFunc(10500*time.Millisecond, func() { close(x.hooks.slowDisk) })
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		if err := x.server.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -234,7 +237,7 @@ func TestShutdownAtTheDeadlineEndsMessagesToo(t *testing.T) {
 		if took := time.Since(start); took < 10*time.Second || took > 10*time.Second+2*killGrace {
 			t.Errorf("took %v", took)
 		}
-		for _, c := range []*client{waiting, half, chunks} {
+		for _, c := range []*client{waiting, half, chunks, slow} {
 			c.expect("421 4.3.2")
 			c.expectClosed()
 		}
@@ -243,7 +246,7 @@ func TestShutdownAtTheDeadlineEndsMessagesToo(t *testing.T) {
 		stuck.expectClosed()
 		close(x.hooks.hold)
 		synctest.Wait()
-		if x.hooks.counts["aborted"] != 3 {
+		if x.hooks.counts["aborted"] != 4 {
 			t.Errorf("%d messages aborted", x.hooks.counts["aborted"])
 		}
 	})
