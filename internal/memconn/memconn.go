@@ -62,7 +62,8 @@ func (c *Conn) wrap(op string, err error) error {
 
 // Close closes both directions. The peer can still read what was written, unless
 // something that it wrote was never read: then the connection is reset, as TCP does
-// it (RFC 2525 §2.17), and what was under way may be lost: here it is lost.
+// it,
+// and what was under way may be lost: here it is lost.
 func (c *Conn) Close() error {
 	if c.in.unread() {
 		c.out.reset()
