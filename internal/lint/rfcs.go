@@ -38,6 +38,7 @@ var standards = []standard{
 	{2231, "MIME Parameter Value and Encoded Word Extensions", ""},
 	{2308, "Negative Caching of DNS Queries", ""},
 	{2505, "Anti-Spam Recommendations for SMTP MTAs", ""},
+	{2525, "Known TCP Implementation Problems", ""},
 	{2595, "Using TLS with IMAP, POP3 and ACAP", ""},
 	{2606, "Reserved Top Level DNS Names", ""},
 	{2821, "Simple Mail Transfer Protocol (replaced by 5321)", ""},

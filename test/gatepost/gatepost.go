@@ -60,26 +60,33 @@ func Main(m *testing.M) int {
 }
 
 func build(bin string) error {
-	mod, err := exec.Command("go", "env", "GOMOD").Output()
-	if err != nil {
-		return fmt.Errorf("find module: %w", err)
-	}
-	root := filepath.Dir(strings.TrimSpace(string(mod)))
-	// The test packages import nothing of the product, so without this go test
-	// would show an old result after the product has changed. It notices what a
-	// test reads; reading a directory stands for the files in it.
-	for _, dir := range []string{"cmd", "internal"} {
-		err := filepath.WalkDir(filepath.Join(root, dir), func(_ string, _ fs.DirEntry, err error) error { return err })
-		if err != nil {
-			return fmt.Errorf("read sources: %w", err)
-		}
-	}
 	cmd := exec.Command("go", "build", "-trimpath", "-o", bin, "gatepost/cmd/gatepost")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build gatepost: %w: %s", err, out)
 	}
 	return nil
+}
+
+// readSources looks at the sources of the product. The test packages import
+// nothing of it, so without this go test would show an old result after the
+// product has changed: it notes what a test reads, and reading a directory
+// stands for the files in it.
+func readSources(t testing.TB) {
+	t.Helper()
+	root := "."
+	for range 10 {
+		if _, err := os.Stat(filepath.Join(root, "go.mod")); err == nil {
+			break
+		}
+		root = filepath.Join(root, "..")
+	}
+	for _, dir := range []string{"cmd", "internal"} {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(_ string, _ fs.DirEntry, err error) error { return err })
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
 }
 
 // Options say how to start the server.
@@ -129,6 +136,7 @@ func Start(t testing.TB, o Options) *Instance {
 // New prepares everything but does not start the server.
 func New(t testing.TB, o Options) *Instance {
 	t.Helper()
+	readSources(t)
 	if o.Dir == "" {
 		o.Dir = t.TempDir()
 	}
