@@ -123,6 +123,12 @@ func TestStartTLS(t *testing.T) {
 		{"is answered by 250", server, whatever, at(sinktest.StartTLS, sinktest.Reply("250 ok")), "deferred starttls own 451", false},
 		{"comes with an injected reply", server, whatever, at(sinktest.StartTLS, sinktest.Reply("220 go", "250 injected")), "deferred starttls own 451", false},
 		{"has a certificate that nobody trusts", server, &tls.Config{ServerName: "mx.example"}, nil, "deferred starttls own 451", false},
+		{"works, but EHLO is refused under it", server, whatever, func(e sinktest.Event) *sinktest.Act {
+			if e.TLS {
+				return sinktest.Reply("451 4.3.0 no")
+			}
+			return nil
+		}, "deferred ehlo 451", false},
 		{"is something else", server, whatever, at(sinktest.StartTLS, &sinktest.Act{Wire: "220 go\r\n", Close: true}), "deferred starttls own 451", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -174,7 +174,6 @@ func (c *Conn) hello() error {
 	if err != nil {
 		return err
 	}
-	c.ext = Extensions{}
 	if r.Permanent() && !c.d.cfg.LMTP {
 		if r, err = c.ask("ehlo", limit, "HELO "+c.d.cfg.Hostname+"\r\n"); err != nil {
 			return err
@@ -228,7 +227,12 @@ func (c *Conn) StartTLS(ctx context.Context, cfg *tls.Config, verified bool) err
 	c.nc = tc
 	c.tls = mail.TLS{Version: tlsVersion(state.Version), Cipher: tls.CipherSuiteName(state.CipherSuite), Verified: verified}
 	c.replies.Reset(tc)
-	return c.hello()
+	if err := c.hello(); err != nil {
+		// Nothing that was announced before the handshake holds any more (RFC 3207 §4.2).
+		c.over = true
+		return err
+	}
+	return nil
 }
 
 // tlsVersion is the name that headers and logs use: "TLSv1.3".

@@ -27,6 +27,9 @@ type sent struct {
 	ended bool
 }
 
+// blockSize is the block that Timeouts.DataBlock is for, in bytes.
+const blockSize = 64 << 10
+
 // bodySink is where the content is written to. It gives the remote time for each
 // block, and keeps an eye on the average.
 type bodySink struct {
@@ -36,20 +39,31 @@ type bodySink struct {
 	err   error
 }
 
-func (s *bodySink) Write(p []byte) (int, error) {
+// Write implements io.Writer.
+func (s *bodySink) Write(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		block := p[n:min(len(p), n+blockSize)]
+		s.bytes += int64(len(block))
+		s.c.armUntil(s.deadline())
+		var wrote int
+		wrote, err = s.c.nc.Write(block)
+		n += wrote
+	}
+	s.err = err
+	return n, err
+}
+
+// deadline is until when the block that is next must have been taken.
+func (s *bodySink) deadline() time.Time {
 	t := &s.c.d.cfg.Timeouts
-	s.bytes += int64(len(p))
 	deadline := time.Now().Add(t.DataBlock)
 	if t.MinRate > 0 {
 		allowed := t.DataBlock + time.Duration(float64(s.bytes)/float64(t.MinRate)*float64(time.Second))
 		if at := s.begun.Add(allowed); at.Before(deadline) {
-			deadline = at
+			return at
 		}
 	}
-	s.c.armUntil(deadline)
-	n, err := s.c.nc.Write(p)
-	s.err = err
-	return n, err
+	return deadline
 }
 
 // sendData sends the message after a 354.

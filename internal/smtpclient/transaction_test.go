@@ -152,6 +152,24 @@ func TestDataAnsweredBy250(t *testing.T) {
 	}
 }
 
+func TestMessageIsNotSentWhereDataHasTwoAnswers(t *testing.T) {
+	for way, extensions := range bothWays {
+		t.Run(way, func(t *testing.T) {
+			k := newTalk(t, sinktest.Config{Extensions: extensions, Script: at(sinktest.Data, &sinktest.Act{Wire: "354 go\r\n250 taken\r\n"})}, smtpclient.Config{})
+			c := k.mustDial(t)
+			out, err := c.Send(t.Context(), request(t, 1, short))
+			if briefs(out) != "deferred data own 451" || !errors.Is(err, smtpclient.ErrProtocol) || c.Usable() {
+				t.Errorf("%s, %v", briefs(out), err)
+			}
+			c.Close()
+			k.sink.Close()
+			if strings.Contains(k.sink.Raw(), "hello") {
+				t.Errorf("on the wire: %q", k.sink.Raw())
+			}
+		})
+	}
+}
+
 func TestWhatFollowsTheFinalReplyDoesNotReachTheNextMessage(t *testing.T) {
 	k := newTalk(t, sinktest.Config{Extensions: []string{"PIPELINING"},
 		Script: at(sinktest.EOD, sinktest.Reply("250 taken", "250 again"))}, smtpclient.Config{})

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"net/netip"
 	"strings"
 	"sync"
@@ -102,6 +103,36 @@ func TestUnhealthyHostRestsAndIsProbed(t *testing.T) {
 		n.host("192.0.2.1:25", sinktest.Config{})
 		step(time.Second, "192.0.2.1:25") // it is back
 		step(0, "192.0.2.1:25")
+	})
+}
+
+func TestOneDeliveryProbesWhileTheOthersGoElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		n.host("192.0.2.2:25", sinktest.Config{})
+		tr := n.transport(Config{Hosts: []string{"192.0.2.1", "192.0.2.2"}, Rest: 10 * time.Second}, nil)
+		mustDeliver(t, tr)
+		time.Sleep(10 * time.Second)
+		// It takes connections now, and says nothing.
+		n.host("192.0.2.1:25", sinktest.Config{Script: at(sinktest.Banner, &sinktest.Act{Hang: true})})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			tr.Deliver(ctx, delivery(t, short, "r@out.example"))
+		}()
+		synctest.Wait()
+		begun := time.Now()
+		for range 3 {
+			if o := mustDeliver(t, tr); o.Host != "[192.0.2.2]:25" {
+				t.Errorf("delivered to %s", o.Host)
+			}
+		}
+		if took := time.Since(begun); took > 0 {
+			t.Errorf("it took %v", took)
+		}
+		cancel()
+		<-done
 	})
 }
 

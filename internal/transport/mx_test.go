@@ -40,6 +40,8 @@ func TestDNSOutcomes(t *testing.T) {
 		backup.example.     IN MX 20 self.loop.example.
 		backup.example.     IN MX 30 mx.good.example.
 		down.backup.example. IN A 192.0.2.66
+		mixed.example.      IN MX 10 down.backup.example.
+		mixed.example.      IN MX 20 nowhere.mixed.example.
 	`
 	server := dnstest.Start(t, zone)
 	server.Script("broken.third.example", "*", dnstest.Behaviour{Rcode: "SERVFAIL"})
@@ -77,6 +79,7 @@ func TestDNSOutcomes(t *testing.T) {
 		{"cut.example", "deferred dns own 451", "4.4.3", "cut.example"},
 		{"loop.example", "failed dns own 554", "5.4.6", "loop.example"},
 		{"backup.example", "deferred connect own 451", "4.4.1", "down.backup.example [192.0.2.66]:25"},
+		{"mixed.example", "deferred connect own 451", "4.4.1", "down.backup.example [192.0.2.66]:25"},
 	} {
 		t.Run(tc.domain, func(t *testing.T) {
 			n := newNetwork(t)

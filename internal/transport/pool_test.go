@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -53,7 +54,7 @@ func TestIdleSessionEndsWithQuit(t *testing.T) {
 				t.Fatal("QUIT too early")
 			}
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if last() != "QUIT" || s.Conns() != 1 {
 			t.Errorf("last command %s, %d connections", last(), s.Conns())
@@ -222,4 +223,37 @@ func TestForgottenHostsTakeNoMemory(t *testing.T) {
 	if got := len(tr.relay.pool.peers); got != 0 {
 		t.Errorf("%d addresses are remembered", got)
 	}
+}
+
+func TestHangingHostDoesNotHoldUpOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		n.host("192.0.2.1:25", sinktest.Config{Script: at(sinktest.Mail, &sinktest.Act{Hang: true})})
+		n.host("192.0.2.2:25", sinktest.Config{})
+		r := names{addrs: map[string][]netip.Addr{"slow.example": {netip.MustParseAddr("192.0.2.1")}, "good.example": {netip.MustParseAddr("192.0.2.2")}}}
+		tr := n.transport(Config{Kind: MX, Sessions: 2}, r)
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				// Two at a time run into the timeout for MAIL, RFC 5321 §4.5.3.2.2.
+				if out := tr.Deliver(t.Context(), delivery(t, short, "r@slow.example")); briefs(out) != "deferred mail own 451" {
+					t.Errorf("%s", briefs(out))
+				}
+			})
+		}
+		synctest.Wait()
+		begun := time.Now()
+		for range 20 {
+			if out := tr.Deliver(t.Context(), delivery(t, short, "r@good.example")); briefs(out) != "delivered eod 250" {
+				t.Errorf("%s", briefs(out))
+			}
+		}
+		if took := time.Since(begun); took > 0 {
+			t.Errorf("it took %v", took)
+		}
+		wg.Wait()
+		if took := time.Since(begun); took != 25*time.Minute {
+			t.Errorf("the slow ones took %v", took)
+		}
+	})
 }

@@ -254,6 +254,7 @@ func TestDANE(t *testing.T) {
 		name     string
 		records  []dns.TLSA
 		insecure bool
+		plainMX  bool
 		err      error
 		server   sinktest.Config
 		want     string // "verified", "TLS", "clear", "deferred"
@@ -275,6 +276,7 @@ func TestDANE(t *testing.T) {
 		{name: "no records", server: withCert(cert), want: "TLS"},
 		{name: "no records, no STARTTLS", server: sinktest.Config{}, want: "clear"},
 		{name: "records without DNSSEC", records: []dns.TLSA{ee(1, 1, hash([]byte("x")))}, insecure: true, server: withCert(cert), want: "TLS"},
+		{name: "records, but exchangers without DNSSEC", records: []dns.TLSA{ee(1, 1, hash([]byte("x")))}, plainMX: true, server: withCert(cert), want: "TLS"},
 		{name: "bogus records", err: servfail, server: withCert(cert), want: "deferred"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -282,7 +284,7 @@ func TestDANE(t *testing.T) {
 			s := n.host("192.0.2.1:25", tc.server)
 			r := names{
 				mx: map[string][]dns.MX{"out.example": {{Host: "mx.out.example"}}}, addrs: map[string][]netip.Addr{"mx.out.example": {netip.MustParseAddr("192.0.2.1")}},
-				tlsa: map[string][]dns.TLSA{"_25._tcp.mx.out.example": tc.records}, secure: !tc.insecure, tlsaErr: tc.err,
+				tlsa: map[string][]dns.TLSA{"_25._tcp.mx.out.example": tc.records}, secure: !tc.insecure, plainMX: tc.plainMX, tlsaErr: tc.err,
 			}
 			tr := n.transport(Config{Kind: MX, TLS: TLSDANE}, r)
 			o := tr.Deliver(t.Context(), delivery(t, secret, "r@out.example"))[0]

@@ -120,10 +120,12 @@ func (n *network) dialed() string {
 
 // names is a resolver with fixed answers.
 type names struct {
-	mx      map[string][]dns.MX
-	addrs   map[string][]netip.Addr
-	tlsa    map[string][]dns.TLSA
-	secure  bool
+	mx     map[string][]dns.MX
+	addrs  map[string][]netip.Addr
+	tlsa   map[string][]dns.TLSA
+	secure bool
+	// plainMX takes DNSSEC from the exchangers, but not from the rest.
+	plainMX bool
 	errs    map[string]error
 	tlsaErr error
 }
@@ -133,7 +135,7 @@ func (r names) MXSecure(_ context.Context, domain string) ([]dns.MX, bool, error
 		return nil, false, err
 	}
 	if list := r.mx[domain]; list != nil {
-		return list, r.secure, nil
+		return list, r.secure && !r.plainMX, nil
 	}
 	return []dns.MX{{Host: domain, Implicit: true}}, r.secure, nil
 }

@@ -176,10 +176,15 @@ func (c *conn) command(line string) error {
 	case "AUTH":
 		return c.answer(Auth, line, "235 2.7.0 Ok\r\n")
 	case "MAIL":
-		c.reset()
-		c.msg.From = line
-		code, err := c.act(Mail, line, "250 2.1.0 Ok\r\n")
-		c.mailed = code/100 == 2
+		usual := "250 2.1.0 Ok\r\n"
+		if c.mailed {
+			usual = "503 5.5.1 Nested MAIL\r\n"
+		}
+		code, err := c.act(Mail, line, usual)
+		if code/100 == 2 {
+			c.reset()
+			c.mailed, c.msg.From = true, line
+		}
 		return err
 	case "RCPT":
 		usual := "250 2.1.5 Ok\r\n"
