@@ -171,9 +171,9 @@ func ownOutcome(status mail.OutcomeStatus, key mail.ReplyKey, stage string, caus
 // rest come last.
 func (l *hostList) route(ctx context.Context) route {
 	if l.balance == Failover {
-		return l.rested(l.inOrder(ctx))
+		return restedLast(l.pool, l.inOrder(ctx))
 	}
-	return l.rested(l.balanced(ctx))
+	return restedLast(l.pool, l.balanced(ctx))
 }
 
 // inOrder resolves a host only when it is its turn: a name service that is down
@@ -222,10 +222,8 @@ func (l *hostList) balanced(ctx context.Context) route {
 	}
 }
 
-// rested moves the hops that rest to the end: they are tried only where nobody
+// restedLast moves the hops that rest to the end: they are tried only where nobody
 // else took the message.
-func (l *hostList) rested(in route) route { return restedLast(l.pool, in) }
-
 func restedLast(p *pool, in route) route {
 	return func(yield func(hop, *mail.Outcome) bool) {
 		var resting []hop

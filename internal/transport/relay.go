@@ -108,9 +108,9 @@ func (r *relay) unreachable(ctx context.Context, j *job, h hop, err error) {
 	case ctx.Err() != nil:
 		o.Reply = mail.ReplyInterrupted.Reply()
 	case errors.As(err, &e):
-		// RFC 5321 §4.2.4.2: 554 as a greeting refuses us, not the message, and
-		// another host or another day may be kinder; so do 5xx to EHLO, to STARTTLS
-		// and to AUTH. Error.Outcome says Deferred to all of them.
+		// RFC 5321 §3.1: 554 as a greeting refuses us, not the message, and another
+		// host or another day may be kinder; so do 5xx to EHLO, to STARTTLS and to
+		// AUTH. Error.Outcome says Deferred to all of them (docs/adr/0006).
 		o = e.Outcome()
 		r.pool.failed(h.target.Address)
 		if j.strict(h) && errors.Is(err, smtpclient.ErrNoTLS) {
