@@ -69,14 +69,14 @@ func (b *bench) relay(ctx context.Context) error {
 		for range b.o.rounds {
 			p, how, err := b.measure(ctx, ms, j, "Postfix")
 			if err != nil {
-				return fmt.Errorf("Postfix, %v: %w", j, err)
+				return fmt.Errorf("measure Postfix, %v: %w", j, err)
 			}
 			method = how
 			j5 := j
 			j5.messages *= 5
 			g, _, err := b.measure(ctx, ms, j5, "Gatepost")
 			if err != nil {
-				return fmt.Errorf("Gatepost, %v: %w", j, err)
+				return fmt.Errorf("measure Gatepost, %v: %w", j, err)
 			}
 			postfix, gatepost = append(postfix, p), append(gatepost, g)
 		}

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -165,9 +164,6 @@ func ErrorText(t *Tree) []Problem {
 	return problems
 }
 
-// properNames may start an error text.
-var properNames = []string{"Gatepost", "Postfix", "Pebble", "Ed25519", "Maildir"}
-
 func badErrorText(text string) string {
 	runes := []rune(text)
 	switch {
@@ -178,11 +174,7 @@ func badErrorText(text string) string {
 	case strings.HasSuffix(text, ".") || strings.HasSuffix(text, "!") || strings.HasSuffix(text, "\n"):
 		return "ends a sentence, but more may follow"
 	}
-	// Names and abbreviations keep their capitals: Postfix, TLS, BDAT.
-	first, _, _ := strings.Cut(text, " ")
-	if slices.Contains(properNames, strings.TrimRight(first, ",:")) {
-		return ""
-	}
+	// Abbreviations keep their capitals: TLS, BDAT.
 	if unicode.IsUpper(runes[0]) && len(runes) > 1 && unicode.IsLower(runes[1]) {
 		return "starts with a capital"
 	}

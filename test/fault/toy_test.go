@@ -47,7 +47,6 @@ type toy struct {
 	mode           string
 	dir, next      string
 	number         atomic.Int64
-	mu             sync.Mutex // delivery and spooling do not overlap
 	ln             net.Listener
 	sessions       sync.WaitGroup
 	stopping       atomic.Bool

@@ -228,7 +228,7 @@ func (p *Instance) ready(timeout time.Duration) error {
 		case <-p.done:
 			return fmt.Errorf("start Postfix: %v: %s", p.err, p.Log())
 		case <-deadline.C:
-			return errors.Join(fmt.Errorf("Postfix does not greet after %v: %s", timeout, p.Log()), p.Stop())
+			return errors.Join(fmt.Errorf("no greeting from Postfix after %v: %s", timeout, p.Log()), p.Stop())
 		case <-tick.C:
 		}
 	}
