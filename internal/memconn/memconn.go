@@ -62,8 +62,7 @@ func (c *Conn) wrap(op string, err error) error {
 
 // Close closes both directions. The peer can still read what was written, unless
 // something that it wrote was never read: then the connection is reset, as TCP does
-// it,
-// and what was under way may be lost: here it is lost.
+// it, and what was under way may be lost. Here it always is.
 func (c *Conn) Close() error {
 	if c.in.unread() {
 		c.out.reset()

@@ -63,18 +63,20 @@ var ErrCommand = errors.New("control character in command line")
 
 // ParseCommand splits a command line (without its CRLF) into verb and argument.
 // A line with a control character other than TAB is ErrCommand, so that no
-// argument can smuggle one further; bytes above 0x7f are left to the verb.
+// argument can smuggle one further; then only the verb is returned. Bytes above
+// 0x7f are left to the verb.
 func ParseCommand(line []byte) (Command, error) {
-	for _, c := range line {
-		if c < ' ' && c != '\t' || c == 0x7f {
-			return Command{}, ErrCommand
-		}
-	}
 	word, arg := line, []byte(nil)
 	if i := bytes.IndexAny(line, " \t"); i >= 0 {
 		word, arg = line[:i], bytes.Trim(line[i:], " \t")
 	}
-	return Command{Verb: lookupVerb(word), Arg: arg}, nil
+	verb := lookupVerb(word)
+	for _, c := range line {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return Command{Verb: verb}, ErrCommand
+		}
+	}
+	return Command{Verb: verb, Arg: arg}, nil
 }
 
 // lookupVerb finds the verb; RFC 5321 §2.4: verbs are not case sensitive.

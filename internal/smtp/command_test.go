@@ -33,6 +33,9 @@ func TestParseCommand(t *testing.T) {
 			t.Errorf("ParseCommand(%q) = %v %q, %v", tt.line, c.Verb, c.Arg, err)
 		}
 	}
+	if c, err := ParseCommand([]byte("BDAT 5\x01")); !errors.Is(err, ErrCommand) || c.Verb != VerbBDAT || c.Arg != nil {
+		t.Errorf("a bad BDAT is %v %q, %v", c.Verb, c.Arg, err)
+	}
 	for _, line := range []string{"EHLO a\x00b", "NOOP\x01", "\x16\x03\x01", "RCPT TO:<a@b>\rRCPT", "NOOP \x7f"} {
 		if _, err := ParseCommand([]byte(line)); !errors.Is(err, ErrCommand) {
 			t.Errorf("ParseCommand(%q): %v", line, err)

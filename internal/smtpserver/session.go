@@ -94,17 +94,26 @@ func (s *session) step() {
 		return
 	}
 	c, err := smtp.ParseCommand(line)
-	verb := c.Verb.String()
 	switch {
 	case err != nil:
-		s.respond(verb, s.say(mail.ReplyBadCommand))
+		s.refuseLine(c.Verb, mail.ReplyBadCommand)
 	case len(line)+2 > s.set.MaxCommandLine && c.Verb != smtp.VerbAUTH:
-		s.respond(verb, s.say(mail.ReplyLineTooLong))
+		s.refuseLine(c.Verb, mail.ReplyLineTooLong)
 	case c.Verb != smtp.VerbUnknown && !smtp.IsASCII(c.Arg) && !takesUTF8(c.Verb):
-		s.respond(verb, s.say(mail.ReplySyntax))
+		s.refuseLine(c.Verb, mail.ReplySyntax)
 	default:
 		s.execute(c)
 	}
+}
+
+// refuseLine answers a command that is not looked at. Behind a BDAT there is a
+// chunk, of a size that nobody will know.
+func (s *session) refuseLine(v smtp.Verb, key mail.ReplyKey) {
+	d := s.say(key)
+	if v == smtp.VerbBDAT {
+		d = s.sayAndLinger(key)
+	}
+	s.respond(v.String(), d)
 }
 
 // readLine returns the next line, or nil and what to answer to its failure. When
