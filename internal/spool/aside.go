@@ -83,6 +83,7 @@ func (s *Spool) setAside(key, raw []byte, cause error) {
 // onDataCorruption is called by Pebble when a table file can't be read. Pebble may
 // hold locks, so the report is filed by the keeper.
 func (s *Spool) onDataCorruption(i pebble.DataCorruptionInfo) {
+	s.guard.bad.learn(i)
 	name := "table " + s.o.FS.PathBase(i.Path)
 	if s.aside.note(name) {
 		s.o.Log.Error("spool: damaged table file; what it held cannot be read", "file", i.Path, "error", i.Details)
@@ -93,6 +94,18 @@ func (s *Spool) onDataCorruption(i pebble.DataCorruptionInfo) {
 		}
 	}
 	s.h.damagePause()
+}
+
+// keepTable files a table that Pebble removes because a torn manifest does not
+// name it.
+func (s *Spool) keepTable(path string) {
+	d := Damaged{
+		Key:    "table " + s.o.FS.PathBase(path),
+		Reason: "the last record of the manifest is torn and may have named this table; it may hold mail",
+		Time:   time.Now().UTC(),
+	}
+	s.o.Log.Error("spool: the end of the manifest is torn; a table that it does not name is kept", "file", path)
+	s.aside.file(report{d, path})
 }
 
 // file writes a report and keeps the file it is about.

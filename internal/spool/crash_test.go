@@ -18,7 +18,7 @@ type crasher struct {
 	t       *testing.T
 	fs      *vfs.MemFS
 	m       *model
-	percent int // how much of what was not synced survives
+	percent int // how much of what was not synced survives; below 0: by turns
 	step    int64
 
 	on      atomic.Bool
@@ -48,8 +48,12 @@ func (c *crasher) crash(n int64) {
 		return
 	}
 	known := c.m.snapshot()
+	percent := c.percent
+	if percent < 0 {
+		percent = int(n%2) * 100
+	}
 	clone := c.fs.CrashClone(vfs.CrashCloneCfg{
-		UnsyncedDataPercent: c.percent,
+		UnsyncedDataPercent: percent,
 		RNG:                 rand.New(rand.NewPCG(2, uint64(n))),
 	})
 	c.crashes.Add(1)

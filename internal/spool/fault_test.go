@@ -126,16 +126,32 @@ func checkAfter(t *testing.T, s *Spool, fs *vfs.MemFS, m *model) {
 	}
 }
 
+// faultyCrasher crashes before each write that follows a fault, up to a number.
+type faultyCrasher struct {
+	crasher
+	f *failer
+}
+
+// MaybeError implements errorfs.Injector.
+func (c *faultyCrasher) MaybeError(op errorfs.Op) error {
+	const most = 12
+	if hits := c.f.hits.Load(); hits > 0 && op.Kind.ReadOrWrite() == errorfs.OpIsWrite && c.crashes.Load() < most {
+		c.crash(c.ops.Add(1))
+	}
+	return c.f.MaybeError(op)
+}
+
 // runFaulty runs smallWork on a file system with faults that begin after Open.
 func runFaulty(t *testing.T, f *failer) (failed int) {
 	t.Helper()
 	fs := vfs.NewCrashableMem()
-	tog := errorfs.Toggle{Injector: f}
+	m := newModel()
+	c := &faultyCrasher{crasher: crasher{t: t, fs: fs, m: m, percent: -1}, f: f}
+	tog := errorfs.Toggle{Injector: c}
 	o := memOptions(errorfs.Wrap(fs, &tog))
 	o.MemTableSize = 1 << 20
 	s := openTest(t, o)
 	tog.On()
-	m := newModel()
 	failed = smallWork(t, s, m)
 	tog.Off()
 	await(t, s)

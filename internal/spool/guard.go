@@ -34,6 +34,9 @@ type guardFS struct {
 	mu     sync.Mutex
 	lost   map[string]bool // log files that failed or never existed
 	latest *walFile        // the one created last
+
+	bad  badBlocks
+	keep func(table string) // called before a table is removed; nil: nothing
 }
 
 func newGuardFS(base vfs.FS, dir, walDir string, h *health) *guardFS {
@@ -113,14 +116,24 @@ func (g *guardFS) ReuseForWrite(oldname, newname string, category vfs.DiskWriteC
 // Remove implements vfs.FS.
 func (g *guardFS) Remove(name string) error {
 	g.mu.Lock()
-	lost := g.lost[name]
+	lost, keep := g.lost[name], g.keep
 	delete(g.lost, name)
 	g.mu.Unlock()
+	if keep != nil && strings.HasSuffix(name, ".sst") {
+		keep(name)
+	}
 	err := g.FS.Remove(name)
 	if lost {
 		return nil
 	}
 	return err
+}
+
+// keepTables has fn called before a table is removed.
+func (g *guardFS) keepTables(fn func(string)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.keep = fn
 }
 
 // Rename implements vfs.FS. Pebble uses it for the options only.

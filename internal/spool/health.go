@@ -296,7 +296,7 @@ func (h *health) tablePause() {
 // damagePause slows down Pebble, which repeats a compaction that met damage at once.
 func (h *health) damagePause() {
 	if h.probing.Load() == 0 {
-		h.pause(1, nil)
+		h.pause(2, nil)
 	}
 }
 

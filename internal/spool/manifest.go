@@ -23,28 +23,21 @@ const (
 	manifestBlock  = 32 << 10
 	manifestHeader = 7
 	chunkFull      = 1
-	chunkFirst     = 2
 	chunkLast      = 4
-)
-
-// Tags at the head of a version edit.
-const (
-	tagComparer  = 1
-	tagLogNumber = 2
 )
 
 // manifestScan is what checkManifest sees.
 type manifestScan struct {
 	data    []byte
 	records int
-	log     uint64 // the last "oldest log that is still needed"
-	bad     int    // offset of the first chunk that does not check out, -1 for none
+	bad     int // offset of the first chunk that does not check out, -1 for none
 }
 
-// checkManifest returns an error if the manifest is damaged. doubtful says that
-// its end is torn, or that a log file that it counts on is missing: then every
-// table file that it names must be there.
-func checkManifest(fs vfs.FS, dir string) (doubtful bool, err error) {
+// checkManifest returns an error if the manifest is damaged. torn says that its
+// last record does not check out. Most likely a crash tore it, but it may have
+// been damaged later; then every table file that the manifest names must be
+// there, and those that it does not name are kept.
+func checkManifest(fs vfs.FS, dir string) (torn bool, err error) {
 	desc, err := pebble.Peek(dir, fs)
 	if err != nil {
 		return false, fmt.Errorf("look at the store: %w", err)
@@ -65,11 +58,7 @@ func checkManifest(fs vfs.FS, dir string) (doubtful bool, err error) {
 	case m.bad >= 0 && m.validAfter(m.bad+1):
 		return false, manifestError(name, fmt.Errorf("%w at offset %d", ErrCorrupt, m.bad))
 	}
-	logThere := m.log == 0 || fileExists(fs, fs.PathJoin(dir, walSubdir, fmt.Sprintf("%06d.log", m.log)))
-	if m.bad >= 0 && !logThere {
-		return false, manifestError(name, fmt.Errorf("%w at its end, offset %d", ErrCorrupt, m.bad))
-	}
-	return m.bad >= 0 || !logThere, nil
+	return m.bad >= 0, nil
 }
 
 // manifestError says what an administrator can do.
@@ -95,49 +84,20 @@ func checkFresh(fs vfs.FS, dir string) error {
 
 // scan walks over the chunks up to the first that does not check out.
 func (m *manifestScan) scan() {
-	var rec []byte
 	for pos := 0; pos < len(m.data); {
-		left := manifestBlock - pos%manifestBlock
-		if left < manifestHeader {
+		if left := manifestBlock - pos%manifestBlock; left < manifestHeader {
 			pos += left
 			continue
 		}
 		kind, payload, ok := m.chunk(pos)
 		if !ok {
-			if m.zeros(pos, min(pos+left, len(m.data))) {
-				pos += left
-				continue
-			}
 			m.bad = pos
 			return
 		}
-		if kind == chunkFull || kind == chunkFirst {
-			rec = rec[:0]
-		}
-		rec = append(rec, payload...)
 		if kind == chunkFull || kind == chunkLast {
-			m.record(rec)
+			m.records++
 		}
 		pos += manifestHeader + len(payload)
-	}
-}
-
-// record reads the log number of a version edit, which stands at its head.
-func (m *manifestScan) record(rec []byte) {
-	m.records++
-	tag, n := binary.Uvarint(rec)
-	if n > 0 && tag == tagComparer {
-		size, k := binary.Uvarint(rec[n:])
-		if k <= 0 || uint64(len(rec)-n-k) < size {
-			return
-		}
-		rec = rec[n+k+int(size):]
-		tag, n = binary.Uvarint(rec)
-	}
-	if n > 0 && tag == tagLogNumber {
-		if log, k := binary.Uvarint(rec[n:]); k > 0 && log > 0 {
-			m.log = log
-		}
 	}
 }
 
@@ -173,15 +133,6 @@ func (m *manifestScan) validAfter(pos int) bool {
 	return false
 }
 
-func (m *manifestScan) zeros(from, to int) bool {
-	for _, c := range m.data[from:to] {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
-}
-
 // maxManifestRead bounds what is read of a manifest: far above what maxManifest lets it become.
 const maxManifestRead = 256 << 20
 
@@ -192,9 +143,4 @@ func readFile(fs vfs.FS, name string) ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, maxManifestRead))
-}
-
-func fileExists(fs vfs.FS, name string) bool {
-	_, err := fs.Stat(name)
-	return err == nil
 }

@@ -57,8 +57,9 @@ type Observer interface {
 }
 
 const (
-	// chunkSize is the most that one record of a body holds.
-	chunkSize = 256 << 10
+	// chunkSize is the most that one record of a body holds. It is what a session
+	// holds in memory, too.
+	chunkSize = 64 << 10
 	// walSubdir and corruptSubdir lie in Options.Dir.
 	walSubdir     = "wal"
 	corruptSubdir = "corrupt"
@@ -72,14 +73,14 @@ const (
 // package comment for what must not overlap.
 type Spool struct {
 	o     Options
-	fs    vfs.FS // the guard
+	guard *guardFS
 	db    *pebble.DB
 	lock  *pebble.Lock
 	h     *health
 	space space
 	aside aside
-	// doubtful is what checkManifest found.
-	doubtful bool
+	// torn is what checkManifest found.
+	torn bool
 
 	encoders sync.Pool // *jsonEncoder
 	buffers  sync.Pool // *[]byte of chunkSize
@@ -136,7 +137,7 @@ func Open(o Options) (*Spool, error) {
 		dirtyC:   make(chan struct{}, 1),
 		kept:     make(chan struct{}),
 	}
-	s.fs = newGuardFS(o.FS, o.Dir, o.FS.PathJoin(o.Dir, walSubdir), h)
+	s.guard = newGuardFS(o.FS, o.Dir, o.FS.PathJoin(o.Dir, walSubdir), h)
 	s.aside.init(o.FS, o.FS.PathJoin(o.Dir, corruptSubdir), o.Log)
 	if err := s.open(); err != nil {
 		return nil, fmt.Errorf("open spool %s: %w", o.Dir, err)
@@ -153,7 +154,7 @@ func (s *Spool) open() error {
 			return err
 		}
 	}
-	lock, err := pebble.LockDirectory(s.o.Dir, s.fs)
+	lock, err := pebble.LockDirectory(s.o.Dir, s.guard)
 	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) {
 		return fmt.Errorf("%w: stop the other gatepost that has this data_dir", ErrLocked)
 	}
@@ -182,7 +183,7 @@ func (s *Spool) prepare() error {
 		}
 	}
 	var err error
-	s.doubtful, err = checkManifest(s.o.FS, s.o.Dir)
+	s.torn, err = checkManifest(s.o.FS, s.o.Dir)
 	return err
 }
 
@@ -203,9 +204,15 @@ func (s *Spool) openDB() error {
 		err error
 	}
 	done := make(chan result, 1)
-	po := pebbleOptions(&s.o, s.fs, s.h, s.onDataCorruption)
+	po := pebbleOptions(&s.o, s.guard, s.h, s.onDataCorruption)
 	po.Lock = s.lock
-	po.DisableConsistencyCheck = !s.doubtful
+	// A missing or cut table must not keep the others from being read, unless the
+	// manifest itself is in doubt.
+	po.DisableConsistencyCheck = !s.torn
+	if s.torn {
+		s.guard.keepTables(s.keepTable)
+		defer s.guard.keepTables(nil)
+	}
 	go func() {
 		db, err := pebble.Open(s.o.Dir, po)
 		done <- result{db, err}
@@ -230,6 +237,9 @@ func (s *Spool) openDB() error {
 
 // explain adds what an administrator can do about an error of Pebble's Open.
 func (s *Spool) explain(err error) error {
+	if s.torn {
+		return manifestError(s.o.FS.PathJoin(s.o.Dir, "MANIFEST-*"), fmt.Errorf("%w at its end: %w", ErrCorrupt, err))
+	}
 	if pebble.IsCorruptionError(err) {
 		return fmt.Errorf("%w: %w (keep a copy of the whole directory before anything else)", ErrCorrupt, err)
 	}

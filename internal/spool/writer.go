@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -14,7 +15,9 @@ import (
 const (
 	// keepSize is up to which size the Body of a Writer stays in memory after the
 	// commit, so that a message that can be delivered at once is not read back.
-	keepSize = 64 << 10
+	keepSize = chunkSize
+	// pooledSize is from where a buffer of chunkSize is taken from the pool.
+	pooledSize = chunkSize / 2
 	// firstBuffer is what a Writer begins with.
 	firstBuffer = 4 << 10
 	// batchSlack is what envelope and items add to a batch, roughly.
@@ -38,7 +41,6 @@ type Writer struct {
 	// pooled is where buf came from, nil if it is a plain slice.
 	pooled *[]byte
 	chunks uint32 // pieces in the store
-	epoch  uint64 // health epoch of the first of them
 	err    error
 	done   bool
 }
@@ -81,16 +83,16 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return n, w.err
 }
 
-// grow makes room for k more bytes. Small messages get a plain slice, which
-// their Body may keep; larger ones a pooled buffer of the size of a chunk.
+// grow makes room for k more bytes. Small messages get a plain slice, larger ones
+// a pooled buffer of the size of a chunk.
 func (w *Writer) grow(k int) {
 	need := len(w.buf) + k
 	if need <= cap(w.buf) {
 		return
 	}
 	var next []byte
-	if need <= keepSize {
-		next = make([]byte, len(w.buf), min(max(need, 2*cap(w.buf), firstBuffer), keepSize))
+	if need <= pooledSize {
+		next = make([]byte, len(w.buf), min(max(need, 2*cap(w.buf), firstBuffer), pooledSize))
 	} else {
 		w.pooled = w.s.buffers.Get().(*[]byte)
 		next = (*w.pooled)[:len(w.buf)]
@@ -100,19 +102,18 @@ func (w *Writer) grow(k int) {
 }
 
 // flushChunk puts the full buffer into the store. It becomes durable with the
-// commit at the latest: a log is synced as a whole, and before the next begins.
+// commit at the latest: a log is synced as a whole, and before the next begins;
+// and should the log fail in between, no commit is let in before everything in
+// memory, this chunk included, is in a table file.
 func (w *Writer) flushChunk() error {
 	if err := w.s.space.check(int64(len(w.buf))); err != nil {
 		return err
 	}
-	epoch, err := w.s.h.begin()
+	_, err := w.s.h.begin()
 	if err != nil {
 		return err
 	}
 	defer w.s.h.end()
-	if w.chunks == 0 {
-		w.epoch = epoch
-	}
 	b := w.s.db.NewBatchWithSize(len(w.buf) + batchSlack)
 	if w.chunks == 0 {
 		// Until the commit, the mark tells sweep that these chunks may be orphans.
@@ -127,7 +128,7 @@ func (w *Writer) flushChunk() error {
 	w.chunks++
 	w.body.set(int64(w.chunks)*chunkSize, nil)
 	w.buf = w.buf[:0]
-	return errors.Join(w.s.h.verdict(w.epoch), b.Close())
+	return b.Close()
 }
 
 // Commit makes the message durable: body, envelope and items in one synced
@@ -160,14 +161,22 @@ func (w *Writer) commit(env *mail.Envelope, items []*mail.QueueItem) error {
 		return w.err
 	}
 	w.done = true
-	if w.size <= keepSize {
+	w.settle()
+	return nil
+}
+
+// settle decides what of a committed message stays in memory.
+func (w *Writer) settle() {
+	switch {
+	case w.chunks > 0:
+		w.body.set(w.size, nil)
+	case w.pooled != nil:
+		w.body.set(w.size, bytes.Clone(w.buf))
+	default:
 		w.body.set(w.size, w.buf)
 		w.buf = nil
-	} else {
-		w.body.set(w.size, nil)
-		w.recycle()
 	}
-	return nil
+	w.recycle()
 }
 
 func (w *Writer) checkItems(env *mail.Envelope, items []*mail.QueueItem) error {
@@ -198,9 +207,6 @@ func (w *Writer) store(env *mail.Envelope, items []*mail.QueueItem) error {
 		return err
 	}
 	defer w.s.h.end()
-	if w.chunks > 0 {
-		epoch = w.epoch
-	}
 	env.Size = w.size
 	b := w.s.db.NewBatchWithSize(len(w.buf) + batchSlack)
 	if err := w.fill(b, env, items); err != nil {
