@@ -33,6 +33,11 @@ func serverConfig(gen *generation, l *config.Listener) (smtpserver.Config, error
 		CommandTimeout:   limits.CommandTimeout,
 		DataTimeout:      limits.DataTimeout,
 		MinDataRate:      int64(limits.MinDataRate),
+		RateGrace:        limits.RateGrace,
+		WriteTimeout:     limits.WriteTimeout,
+		DrainTimeout:     limits.DrainTimeout,
+		MaxCommandLine:   limits.MaxCommandLine,
+		ErrorDelay:       limits.ErrorDelay,
 		HandshakeTimeout: limits.HandshakeTimeout,
 	}
 	switch l.TLS {

@@ -254,6 +254,11 @@ func transportConfig(cfg *config.Config, t *config.Transport) (transport.Config,
 		Source:             t.SourceAddress,
 		Sessions:           t.Sessions,
 		MessagesPerSession: t.MessagesPerSession,
+		IdleTimeout:        t.Timeouts.Idle,
+		MaxHosts:           t.Timeouts.MaxHosts,
+		Rest:               t.Timeouts.Rest,
+		RestMax:            t.Timeouts.RestMax,
+		Timeouts:           clientTimeouts(&t.Timeouts),
 		Path:               string(t.Path),
 	}
 	if t.Auth == nil {
@@ -269,6 +274,14 @@ func transportConfig(cfg *config.Config, t *config.Transport) (transport.Config,
 		AllowCleartext: t.TLS == "off",
 	}
 	return tc, nil
+}
+
+func clientTimeouts(t *config.Timeouts) smtpclient.Timeouts {
+	return smtpclient.Timeouts{
+		Connect: t.Connect, Banner: t.Banner, Hello: t.Hello, TLS: t.TLS, Auth: t.Auth,
+		Mail: t.Mail, Rcpt: t.Rcpt, DataInit: t.Data, DataBlock: t.Block, DataDone: t.Done, Quit: t.Quit,
+		MinRate: int64(t.MinRate),
+	}
 }
 
 func firstLine(file string) (string, error) {
@@ -405,7 +418,8 @@ func logsConfig(cfg *config.Config) logs.Config {
 }
 
 func limiterLimits(cfg *config.Config) smtpserver.Limits {
-	return smtpserver.Limits{Sessions: cfg.Limits.MaxSessions, PerNetwork: cfg.Limits.MaxSessionsPerIP}
+	return smtpserver.Limits{Sessions: cfg.Limits.MaxSessions, PerNetwork: cfg.Limits.MaxSessionsPerIP,
+		IPv4Prefix: cfg.Limits.IPv4Prefix, IPv6Prefix: cfg.Limits.IPv6Prefix}
 }
 
 // ownAddresses are the addresses that we listen on, so that a transport can tell

@@ -256,7 +256,8 @@ func TestEveryKeyIsRead(t *testing.T) {
 		{"limits", cfg.Limits, defaults.Limits}, {"queue", cfg.Queue, defaults.Queue},
 		{"listener", cfg.Listeners[0], Listener{}}, {"domain", cfg.Domains[0], Domain{}}, {"dkim", cfg.DKIM[0], DKIM{}},
 		{"transport smtp", cfg.Transports[0], Transport{}}, {"auth", *cfg.Transports[0].Auth, Auth{}},
-		{"retry", cfg.Transports[0].Retry, defaults.Transports[0].Retry}, {"lookup", cfg.Transports[1].Lookup, Lookup{}},
+		{"retry", cfg.Transports[0].Retry, defaults.Transports[0].Retry},
+		{"timeouts", cfg.Transports[0].Timeouts, defaults.Transports[0].Timeouts}, {"lookup", cfg.Transports[1].Lookup, Lookup{}},
 	} {
 		got, none := reflect.ValueOf(pair.got), reflect.ValueOf(pair.none)
 		for _, k := range keysOf(got.Type()) {

@@ -98,6 +98,22 @@ type Limits struct {
 	DataTimeout time.Duration `toml:"data_timeout" default:"10m" min:"1s" max:"1h"`
 	// How fast message data must come in, on average, after the first 30 seconds.
 	MinDataRate Rate `toml:"min_data_rate" default:"500B/s" min:"1B/s" max:"1MiB/s"`
+	// How long a client may be slower than min_data_rate before it counts.
+	RateGrace time.Duration `toml:"rate_grace" default:"30s" min:"1s" max:"1h"`
+	// How long a client may take to accept an answer.
+	WriteTimeout time.Duration `toml:"write_timeout" default:"1m" min:"1s" max:"1h"`
+	// After a message was refused, how long the rest of it is read and thrown
+	// away, so that the client gets its answer; then the connection is closed.
+	DrainTimeout time.Duration `toml:"drain_timeout" default:"30s" min:"1s" max:"10m"`
+	// The longest command line that is understood, in bytes.
+	MaxCommandLine int `toml:"max_command_line" default:"2048" min:"1024" max:"65536"`
+	// How long the answer to an error is held back, once a client has made half
+	// of max_errors.
+	ErrorDelay time.Duration `toml:"error_delay" default:"1s" min:"1ms" max:"1m"`
+	// How many bits of an IPv4 address make one client, for max_sessions_per_ip.
+	IPv4Prefix int `toml:"ipv4_prefix" default:"32" min:"8" max:"32"`
+	// How many bits of an IPv6 address make one client.
+	IPv6Prefix int `toml:"ipv6_prefix" default:"64" min:"16" max:"128"`
 	// How long a TLS handshake or a PROXY header may take.
 	HandshakeTimeout time.Duration `toml:"handshake_timeout" default:"30s" min:"1s" max:"1m"`
 	// Commands with an error before the session is ended with 421; from half of
@@ -222,6 +238,8 @@ type Transport struct {
 	Auth *Auth `toml:"auth" kinds:"smtp,lmtp"`
 	// When delivery is tried again, and when it is given up.
 	Retry Retry `toml:"retry"`
+	// How long the next hop may take, and how many of its hosts are tried.
+	Timeouts Timeouts `toml:"timeouts" kinds:"smtp,mx,lmtp"`
 	// Connections to one host at once.
 	Sessions int `toml:"sessions" default:"20" min:"1" max:"10000"`
 	// Messages over one connection.
@@ -237,6 +255,45 @@ type Transport struct {
 	// The maildir; made if it does not exist. "{user}", "{domain}" and "{address}"
 	// in it stand for the parts of the recipient's address.
 	Path Path `toml:"path" default:"" kinds:"maildir" example:"/var/mail/{domain}/{user}"`
+}
+
+// Timeouts is how long a next hop may take at each stage, and how many hosts are
+// tried. The defaults are the minimums of RFC 5321 where it names one: shorter
+// ones lose mail to servers that are merely slow.
+type Timeouts struct {
+	// To open the connection.
+	Connect time.Duration `toml:"connect" default:"30s" min:"1s" max:"10m"`
+	// To send its banner.
+	Banner time.Duration `toml:"banner" default:"5m" min:"1s" max:"1h"`
+	// To answer EHLO, HELO or LHLO.
+	Hello time.Duration `toml:"hello" default:"5m" min:"1s" max:"1h"`
+	// For STARTTLS with its handshake.
+	TLS time.Duration `toml:"tls" default:"1m" min:"1s" max:"1h"`
+	// To answer each step of a login.
+	Auth time.Duration `toml:"auth" default:"5m" min:"1s" max:"1h"`
+	// To answer MAIL.
+	Mail time.Duration `toml:"mail" default:"5m" min:"1s" max:"1h"`
+	// To answer RCPT.
+	Rcpt time.Duration `toml:"rcpt" default:"5m" min:"1s" max:"1h"`
+	// To answer DATA.
+	Data time.Duration `toml:"data" default:"2m" min:"1s" max:"1h"`
+	// To take a block of the message (at most 64 KiB).
+	Block time.Duration `toml:"block" default:"3m" min:"1s" max:"1h"`
+	// To answer the final dot. If it is too short, messages arrive twice.
+	Done time.Duration `toml:"done" default:"10m" min:"1s" max:"1h"`
+	// To answer QUIT; nobody needs that answer.
+	Quit time.Duration `toml:"quit" default:"2s" min:"100ms" max:"5m"`
+	// How fast it must take a message, on average, after the first block's time.
+	MinRate Rate `toml:"min_rate" default:"500B/s" min:"1B/s" max:"1MiB/s"`
+	// How long a connection waits for the next message before it is closed.
+	Idle time.Duration `toml:"idle" default:"5s" min:"100ms" max:"5m"`
+	// How long a host that can't be reached is left alone while there are others;
+	// it doubles with each failure, up to rest_max.
+	Rest time.Duration `toml:"rest" default:"5s" min:"1s" max:"1h"`
+	// The longest such rest.
+	RestMax time.Duration `toml:"rest_max" default:"5m" min:"1s" max:"1d"`
+	// How many addresses one attempt tries.
+	MaxHosts int `toml:"max_hosts" default:"5" min:"1" max:"100"`
 }
 
 // Auth is how a transport logs in.
