@@ -99,7 +99,7 @@ type Limits struct {
 	// How fast message data must come in, on average, after the first 30 seconds.
 	MinDataRate Rate `toml:"min_data_rate" default:"500B/s" min:"1B/s" max:"1MiB/s"`
 	// How long a client may be slower than min_data_rate before it counts.
-	RateGrace time.Duration `toml:"rate_grace" default:"30s" min:"1s" max:"1h"`
+	RateGrace time.Duration `toml:"rate_grace" default:"2m" min:"1s" max:"1h"`
 	// How long a client may take to accept an answer.
 	WriteTimeout time.Duration `toml:"write_timeout" default:"1m" min:"1s" max:"1h"`
 	// After a message was refused, how long the rest of it is read and thrown
