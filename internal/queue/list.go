@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"gatepost/internal/mail"
@@ -52,6 +53,16 @@ func (q *Queue) Count(ctx context.Context, sel Selector) (int, error) {
 		return 0, err
 	}
 	n := 0
+	q.mu.Lock()
+	quick := q.quick(m)
+	q.mu.Unlock()
+	if quick {
+		err = q.eachChunk(ctx, m, func(ids []mail.QueueID) error {
+			n += len(ids)
+			return nil
+		})
+		return n, err
+	}
 	err = q.walk(ctx, m, mail.QueueID{}, func(*mail.QueueItem, *mail.Envelope, standing) (bool, error) {
 		n++
 		return true, nil
@@ -155,14 +166,18 @@ func (q *Queue) walk(ctx context.Context, m *matcher, from mail.QueueID,
 		}
 		return fn(item, env, s)
 	}
-	if len(m.ids) == 0 {
-		if err := q.cfg.Store.Walk(from, visit); err != nil {
-			return fmt.Errorf("walk queue: %w", err)
+	ids := m.ids
+	if len(ids) == 0 {
+		var few bool
+		if ids, few = q.candidates(ctx, m, from); !few {
+			if err := q.cfg.Store.Walk(from, visit); err != nil {
+				return fmt.Errorf("walk queue: %w", err)
+			}
+			return nil
 		}
-		return nil
 	}
 	var last mail.ID
-	for _, id := range m.ids {
+	for _, id := range ids {
 		if id.Message == last {
 			continue // IDs are in order: one look at a message is enough
 		}
@@ -199,6 +214,19 @@ var errPause = errors.New("batch is full")
 // batches calls fn with the IDs of the selected items, so many at a time. The
 // store is not being walked while fn runs.
 func (q *Queue) batches(ctx context.Context, m *matcher, fn func([]mail.QueueID) error) error {
+	q.mu.Lock()
+	quick := q.quick(m)
+	q.mu.Unlock()
+	if quick {
+		return q.eachChunk(ctx, m, func(ids []mail.QueueID) error {
+			for batch := range slices.Chunk(ids, batchSize) {
+				if err := fn(batch); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
 	from := mail.QueueID{}
 	for {
 		var batch []mail.QueueID

@@ -217,8 +217,8 @@ func (q *Queue) takeItems(ids []mail.QueueID, op operation) (held []taken, noted
 // that is the change.
 func (q *Queue) changeTaken(m *matcher, t *taken, op operation) error {
 	item, err := q.cfg.Store.Item(t.id)
-	var env *mail.Envelope
-	if err == nil {
+	env := &mail.Envelope{}
+	if err == nil && (m.sender != "" || op.kind == opDelete) {
 		env, err = q.cfg.Store.Envelope(t.id.Message)
 	}
 	if err != nil {
