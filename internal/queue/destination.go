@@ -25,7 +25,7 @@ const keepIdle = 4096
 type class uint8
 
 const (
-	classProven  class = iota // it answered the last time
+	classProven  class = iota // it answered the last time, or is one of the few named in the configuration
 	classUnknown              // it was not tried yet, or did not answer the last time
 	classDead                 // only probes go through
 	classCount
@@ -75,6 +75,8 @@ type destination struct {
 
 func (d *destination) class() class {
 	switch {
+	case d.key.NextHop == "":
+		return classProven // no sender of mail can make more of these
 	case d.dead:
 		return classDead
 	case d.proven:
