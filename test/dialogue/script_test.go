@@ -44,7 +44,7 @@ import (
 //	                S$        the server closes
 //	                TLS       STARTTLS, its reply and the handshake
 //	mail [NAME]   the next mail that the sink got: the arguments of MAIL and RCPT, a
-//	              line each, and the message. CR, LF and NUL that end no line are
+//	              line each, and the message; ** stands for any lines. CR, LF and NUL that end no line are
 //	              shown as ␍ ␊ ␀, other bytes that are no text as \x80
 //	queue         what waits, a line each: sender, recipients, transport, state,
 //	              number of attempts, last error
@@ -425,13 +425,41 @@ func (p *player) end() {
 // compare fails the test where got does not match want, line by line.
 func compare(t *testing.T, what, want, got string) {
 	t.Helper()
-	if !sameLines(want, got) {
-		t.Errorf("%s (-want +got; * stands for anything):\n%s", what, cmp.Diff(strings.Split(strings.Trim(want, "\n"), "\n"), strings.Split(strings.Trim(got, "\n"), "\n")))
+	if sameLines(want, got) {
+		return
 	}
+	w, g := strings.Split(strings.Trim(want, "\n"), "\n"), strings.Split(strings.Trim(got, "\n"), "\n")
+	for i := range min(len(w), len(g)) {
+		if w[i] == "**" {
+			break
+		}
+		if matches(w[i], g[i]) {
+			w[i] = g[i]
+		}
+	}
+	t.Errorf("%s (-want +got; * stands for anything):\n%s", what, cmp.Diff(strings.Join(w, "\n"), strings.Join(g, "\n")))
 }
 
+// sameLines compares line by line; a line ** stands for any number of lines.
 func sameLines(want, got string) bool {
-	return slices.EqualFunc(strings.Split(strings.Trim(want, "\n"), "\n"), strings.Split(strings.Trim(got, "\n"), "\n"), matches)
+	return sameList(strings.Split(strings.Trim(want, "\n"), "\n"), strings.Split(strings.Trim(got, "\n"), "\n"))
+}
+
+func sameList(want, got []string) bool {
+	for i, pattern := range want {
+		if pattern == "**" {
+			for j := i; j <= len(got); j++ {
+				if sameList(want[i+1:], got[j:]) {
+					return true
+				}
+			}
+			return false
+		}
+		if i >= len(got) || !matches(pattern, got[i]) {
+			return false
+		}
+	}
+	return len(want) == len(got)
 }
 
 // matches compares a line with a pattern in which * stands for anything and \*
