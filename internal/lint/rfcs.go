@@ -69,7 +69,7 @@ var standards = []standard{
 	{5228, "Sieve: An Email Filtering Language", ""},
 	{5248, "A Registry for SMTP Enhanced Mail System Status Codes", ""},
 	{5280, "Internet X.509 Public Key Infrastructure Certificate and CRL Profile", ""},
-	{5321, "Simple Mail Transfer Protocol", ""},
+	{5321, "Simple Mail Transfer Protocol", "VRFY is answered 252 for every address, and EXPN and TURN 502, so that nobody learns from the protocol who exists (§3.5.3, §7.3)."},
 	{5322, "Internet Message Format", ""},
 	{5336, "SMTP Extension for Internationalized Email Addresses (replaced by 6531)", ""},
 	{5451, "Message Header Field for Indicating Message Authentication Status (replaced by 8601)", ""},

@@ -124,7 +124,10 @@ func killedAfterDelivery(t *testing.T, o gatepost.Options) []string {
 			<-kill
 			r.g.Signal(syscall.SIGKILL)
 		}()
-		wrong = append(wrong, r.sendOne("before the kill")...)
+		// A quick server delivers, and is killed, before its client has heard the 250.
+		if _, _, err := r.send(1, 1000); err != nil {
+			t.Log("killed before the answer: ", err)
+		}
 		r.next.Wait(r.patience, func() bool { return len(r.next.Mails()) > 0 })
 		r.g.Kill()
 		if err := r.g.Start(); err != nil {
