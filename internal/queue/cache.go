@@ -30,7 +30,7 @@ func cost(c cached) int64 { return c.m.Body.Size() + cachedOverhead }
 
 // put keeps the message if there is room, and its turn is near.
 func (c *cache) put(h handle, m cached, d *destination) {
-	if m.m.Body == nil || m.m.Envelope == nil || d.counts[placeReady] > cacheAhead || cost(m) > c.budget {
+	if d.paused || d.missing || d.dead || m.m.Body == nil || m.m.Envelope == nil || d.counts[placeReady] > cacheAhead || cost(m) > c.budget {
 		return
 	}
 	c.budget -= cost(m)
