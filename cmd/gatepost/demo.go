@@ -59,7 +59,7 @@ func (c *demoCmd) Run() error {
 	}
 	d.invite()
 	<-ctx.Done()
-	d.say("\nStopping. Everything is still in %s; `gatepost serve -c %s` starts the gateway again.", d.Dir, d.path("gateway.toml"))
+	d.say("\nStopping. Everything is still in %s; `%s serve -c %s` starts the gateway again.", d.Dir, os.Args[0], d.path("gateway.toml"))
 	return nil
 }
 
@@ -188,7 +188,7 @@ func (d *demo) deferred(ctx context.Context) error {
 		return err
 	}
 	d.say("   In the queue: %s, attempts %d, because: %s", row.QueueID, row.Attempts, row.LastError)
-	d.say("   You would see it with: gatepost queue list -c %s", d.path("gateway.toml"))
+	d.say("   You would see it with: %s queue list -c %s", os.Args[0], d.path("gateway.toml"))
 	if d.server, err = startApp(ctx, d.path("mailserver.toml")); err != nil {
 		return fmt.Errorf("start the mail server behind again: %w", err)
 	}
@@ -257,7 +257,7 @@ func (d *demo) invite() {
 	d.say("   Send mail to info@demo.example or sales@demo.example through %s, with your mail program or with", d.SMTP)
 	d.say("     swaks --server %s --from you@sender.example --to info@demo.example --header 'Subject: hello'", d.SMTP)
 	d.say("   What happened:   %s and %s", d.path("log/mail.log"), d.path("log/smtp_proxy.log"))
-	d.say("   What waits:      gatepost queue list -c %s", d.path("gateway.toml"))
+	d.say("   What waits:      %s queue list -c %s", os.Args[0], d.path("gateway.toml"))
 	d.say("   Is it well:      http://%s/healthz   numbers: http://%s/metrics", d.Admin, d.Admin)
 	d.say("   Its settings:    %s", d.path("gateway.toml"))
 }
