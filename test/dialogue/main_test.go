@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is how long tests wait for what is to come.
-const patience = 30 * time.Second
+const patience = 20 * time.Second
 
 // next starts a next hop. At the end of the test it checks what went over the
 // wire.

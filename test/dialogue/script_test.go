@@ -43,7 +43,7 @@ import (
 //	                S*N text  the same N times
 //	                S$        the server closes
 //	                TLS       STARTTLS, its reply and the handshake
-//	mail [NAME]   the next mail that the sink got: the arguments of MAIL and RCPT, a
+//	mail [NAME]   a mail that the sink got: the arguments of MAIL and RCPT, a
 //	              line each, and the message; ** stands for any lines. CR, LF and NUL that end no line are
 //	              shown as ␍ ␊ ␀, other bytes that are no text as \x80
 //	queue         what waits, a line each: sender, recipients, transport, state,
@@ -67,7 +67,7 @@ func TestDialogues(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			(&player{t: t, sinks: map[string]*sink.Sink{}, seen: map[string]int{}}).play(archive)
+			(&player{t: t, sinks: map[string]*sink.Sink{}, seen: map[string]map[int]bool{}}).play(archive)
 		})
 	}
 }
@@ -77,7 +77,7 @@ type player struct {
 	t     *testing.T
 	g     *gatepost.Instance
 	sinks map[string]*sink.Sink
-	seen  map[string]int // how many mails of a sink were asked for
+	seen  map[string]map[int]bool // the mails of a sink that were asked for
 }
 
 func (p *player) play(a *txtar.Archive) {
@@ -108,6 +108,7 @@ func (p *player) play(a *txtar.Archive) {
 	}
 	fill := []string{"{dir}", dir}
 	for name, s := range p.sinks {
+		p.seen[name] = map[int]bool{}
 		fill = append(fill, "{"+name+"}", s.Addr)
 	}
 	for name, text := range settings {
@@ -301,16 +302,40 @@ func (s *session) hello(n int) {
 	}
 }
 
-// mail compares the next mail of a sink.
+// mail waits for a mail of a sink that is as wanted. Mails overtake each other.
 func (p *player) mail(name, want string) {
 	p.t.Helper()
 	s := p.sinks[name]
 	if s == nil {
 		p.t.Fatalf("no sink %q", name)
 	}
-	p.seen[name]++
-	m := s.WaitMails(p.t, p.seen[name], patience)[p.seen[name]-1]
-	compare(p.t, "mail at "+name, want, show(m))
+	if !s.Wait(patience, func() bool { return p.take(name, want) }) {
+		for _, m := range p.left(name) {
+			compare(p.t, "mail at "+name, want, show(m))
+		}
+		p.t.Fatalf("no such mail at %s:\n%s", name, want)
+	}
+}
+
+// take notes that a mail was asked for, if there is one as wanted.
+func (p *player) take(name, want string) bool {
+	for i, m := range p.sinks[name].Mails() {
+		if !p.seen[name][i] && sameLines(want, show(m)) {
+			p.seen[name][i] = true
+			return true
+		}
+	}
+	return false
+}
+
+// left are the mails of a sink that were not asked for yet.
+func (p *player) left(name string) (left []sink.Mail) {
+	for i, m := range p.sinks[name].Mails() {
+		if !p.seen[name][i] {
+			left = append(left, m)
+		}
+	}
+	return left
 }
 
 // show writes a mail as the section "mail" has it.
@@ -415,8 +440,8 @@ func (p *player) run(text string) {
 func (p *player) end() {
 	p.t.Helper()
 	drained(p.t, p.g)
-	for name, s := range p.sinks {
-		for _, m := range s.Mails()[p.seen[name]:] {
+	for name := range p.sinks {
+		for _, m := range p.left(name) {
 			p.t.Errorf("a mail at %s that nobody asked for:\n%s", name, show(m))
 		}
 	}
