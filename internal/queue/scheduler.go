@@ -245,27 +245,40 @@ func (s *scheduler) offer(d *destination) {
 // take chooses the next item to try and marks it active; false if there is none
 // or no slot for it.
 func (s *scheduler) take() (slot, bool) {
-	for range classCount {
-		c := s.turn
-		s.turn = (s.turn + 1) % classCount
-		if sl, ok := s.takeFrom(c); ok {
-			return sl, true
+	for again := true; again; {
+		again = false
+		for range classCount {
+			c := s.turn
+			s.turn = (s.turn + 1) % classCount
+			sl, ok, moved := s.takeFrom(c)
+			if ok {
+				return sl, true
+			}
+			// What moved to a ring that was looked at before must not be missed.
+			again = again || moved
 		}
 	}
 	return slot{}, false
 }
 
-func (s *scheduler) takeFrom(c class) (slot, bool) {
+// takeFrom is take for one class. It moves destinations whose class has changed
+// since they were listed to the ring where they belong, and reports whether any
+// was.
+func (s *scheduler) takeFrom(c class) (sl slot, ok, moved bool) {
 	r := &s.rings[c]
 	for range len(r.queue) {
 		if s.active >= s.slots || r.active >= r.limit {
-			return slot{}, false
+			break
 		}
 		d := r.queue[0]
 		r.queue = r.queue[1:]
 		d.listed = false
-		if !d.runnable() || d.class() != c {
+		if !d.runnable() {
+			continue
+		}
+		if d.class() != c {
 			s.offer(d)
+			moved = true
 			continue
 		}
 		// A destination may have as many slots as are free, so that the last ones
@@ -274,7 +287,7 @@ func (s *scheduler) takeFrom(c class) (slot, bool) {
 			s.offer(d)
 			continue
 		}
-		sl := slot{h: d.head, dest: d, class: c, epoch: d.epoch}
+		sl = slot{h: d.head, dest: d, class: c, epoch: d.epoch}
 		s.move(d.head, placeActive)
 		d.used = true
 		if d.dead {
@@ -283,9 +296,9 @@ func (s *scheduler) takeFrom(c class) (slot, bool) {
 		r.active++
 		s.active++
 		s.offer(d)
-		return sl, true
+		return sl, true, moved
 	}
-	return slot{}, false
+	return slot{}, false, moved
 }
 
 // finish frees the slot of an attempt after its item was moved on. It reports

@@ -154,15 +154,21 @@ func TestTheSchedulerStaysConsistent(t *testing.T) {
 		var known []handle
 		for step := range 3000 {
 			now = now.Add(time.Duration(r.IntN(5000)) * time.Millisecond)
-			switch r.IntN(6) {
+			switch r.IntN(8) {
 			case 0, 1:
 				e := Entry{ID: mail.QueueID{Message: mail.NewID(), N: 1}, Created: now, NextAttempt: now.Add(time.Duration(r.IntN(60)-30) * time.Second),
 					State: []mail.QueueState{mail.QueueDeferred, mail.QueueDeferred, mail.QueueHold, mail.QueueIncoming}[r.IntN(4)],
-					Dest:  mail.Destination{Transport: "t", NextHop: fmt.Sprint(r.IntN(6))}}
+					Dest:  mail.Destination{Transport: "t", NextHop: []string{"", "a", "b", "c", "d", "e"}[r.IntN(6)]}}
 				known = append(known, s.add(e, now))
-			case 2, 3:
+			case 2, 3, 6, 7:
 				if sl, ok := s.take(); ok {
 					running = append(running, sl)
+				} else if s.active < s.slots/2 {
+					for _, d := range s.dests {
+						if d.runnable() && d.counts[placeActive] == 0 && s.rings[d.class()].active < s.rings[d.class()].limit {
+							t.Fatalf("seed %d, step %d: %v was passed over", seed, step, d.key)
+						}
+					}
 				}
 			case 4:
 				if len(running) == 0 {
