@@ -250,7 +250,7 @@ func TestADamagedTableStopsNothingButWhatItHolds(t *testing.T) {
 	for _, table := range tables {
 		data, err := readFile(fs, table)
 		noError(t, err)
-		const points = 16
+		const points = 10
 		step := max(len(data)/points, 1)
 		total := 0
 		for at := 0; at < len(data); at += step {

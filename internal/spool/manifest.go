@@ -23,42 +23,51 @@ const (
 	manifestBlock  = 32 << 10
 	manifestHeader = 7
 	chunkFull      = 1
+	chunkFirst     = 2
 	chunkLast      = 4
+)
+
+// Tags at the head of a version edit.
+const (
+	tagComparer  = 1
+	tagLogNumber = 2
 )
 
 // manifestScan is what checkManifest sees.
 type manifestScan struct {
 	data    []byte
 	records int
-	bad     int // offset of the first chunk that does not check out, -1 for none
+	oldest  uint64 // the oldest log that is still needed
+	bad     int    // offset of the first chunk that does not check out, -1 for none
 }
 
 // checkManifest returns an error if the manifest is damaged. torn says that its
 // last record does not check out. Most likely a crash tore it, but it may have
 // been damaged later; then every table file that the manifest names must be
-// there, and those that it does not name are kept.
-func checkManifest(fs vfs.FS, dir string) (torn bool, err error) {
+// there, and those that it does not name are kept. oldest is the number of the
+// oldest log that is still needed.
+func checkManifest(fs vfs.FS, dir string) (oldest uint64, torn bool, err error) {
 	desc, err := pebble.Peek(dir, fs)
 	if err != nil {
-		return false, fmt.Errorf("look at the store: %w", err)
+		return 0, false, fmt.Errorf("look at the store: %w", err)
 	}
 	if !desc.Exists {
-		return false, checkFresh(fs, dir)
+		return 0, false, checkFresh(fs, dir)
 	}
 	name := desc.ManifestFilename
 	data, err := readFile(fs, name)
 	if err != nil {
-		return false, manifestError(name, err)
+		return 0, false, manifestError(name, err)
 	}
 	m := manifestScan{data: data, bad: -1}
 	m.scan()
 	switch {
 	case m.records == 0:
-		return false, manifestError(name, fmt.Errorf("%w: it holds no record", ErrCorrupt))
+		return 0, false, manifestError(name, fmt.Errorf("%w: it holds no record", ErrCorrupt))
 	case m.bad >= 0 && m.validAfter(m.bad+1):
-		return false, manifestError(name, fmt.Errorf("%w at offset %d", ErrCorrupt, m.bad))
+		return 0, false, manifestError(name, fmt.Errorf("%w at offset %d", ErrCorrupt, m.bad))
 	}
-	return m.bad >= 0, nil
+	return m.oldest, m.bad >= 0, nil
 }
 
 // manifestError says what an administrator can do.
@@ -84,6 +93,7 @@ func checkFresh(fs vfs.FS, dir string) error {
 
 // scan walks over the chunks up to the first that does not check out.
 func (m *manifestScan) scan() {
+	var rec []byte
 	for pos := 0; pos < len(m.data); {
 		if left := manifestBlock - pos%manifestBlock; left < manifestHeader {
 			pos += left
@@ -94,10 +104,33 @@ func (m *manifestScan) scan() {
 			m.bad = pos
 			return
 		}
+		if kind == chunkFull || kind == chunkFirst {
+			rec = rec[:0]
+		}
+		rec = append(rec, payload...)
 		if kind == chunkFull || kind == chunkLast {
-			m.records++
+			m.record(rec)
 		}
 		pos += manifestHeader + len(payload)
+	}
+}
+
+// record reads the log number of a version edit, which stands at its head.
+func (m *manifestScan) record(rec []byte) {
+	m.records++
+	tag, n := binary.Uvarint(rec)
+	if n > 0 && tag == tagComparer {
+		size, k := binary.Uvarint(rec[n:])
+		if k <= 0 || uint64(len(rec)-n-k) < size {
+			return
+		}
+		rec = rec[n+k+int(size):]
+		tag, n = binary.Uvarint(rec)
+	}
+	if n > 0 && tag == tagLogNumber {
+		if log, k := binary.Uvarint(rec[n:]); k > 0 && log > 0 {
+			m.oldest = log
+		}
 	}
 }
 

@@ -182,14 +182,20 @@ func (s *Spool) prepare() error {
 			return err
 		}
 	}
-	var err error
-	s.torn, err = checkManifest(s.o.FS, s.o.Dir)
-	return err
+	oldest, torn, err := checkManifest(s.o.FS, s.o.Dir)
+	if err != nil {
+		return err
+	}
+	s.torn = torn
+	return s.checkLogs(oldest)
 }
 
 // afterOpen makes the store fit for use.
 func (s *Spool) afterOpen() error {
 	if err := s.checkLayout(); err != nil {
+		return err
+	}
+	if err := s.salvage(); err != nil {
 		return err
 	}
 	return s.sweep()
