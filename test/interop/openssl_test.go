@@ -2,12 +2,17 @@ package interop
 
 import (
 	"crypto/tls"
+	"fmt"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"gatepost/test/gatepost"
+	"gatepost/test/ledger"
 	"gatepost/test/peer"
 	"gatepost/test/sink"
+	"gatepost/test/wire"
 )
 
 // TLS-08: what openssl is let in with, and what not.
@@ -51,4 +56,40 @@ func negotiates(t *testing.T, addr string, args []string) (bool, string) {
 	// -quiet makes it wait until the server closes.
 	r := peer.Run(t, "QUIT\n", "openssl", all...)
 	return strings.Contains(r.Output, "\n221 "), r.Output
+}
+
+// TLS-08: a certificate is replaced while sessions run.
+func TestCertificateIsReplacedWithoutDroppingASession(t *testing.T) {
+	old, renewed := peer.NewCertificate(t, "gw.example.com"), peer.NewCertificate(t, "gw.example.com")
+	g, _ := pair(t, gatepost.Settings{More: fmt.Sprintf("[tls]\ncert_file = %q\nkey_file = %q\n", old.CertFile, old.KeyFile)})
+	session := func(c peer.Certificate) (*wire.Conn, error) {
+		conn := g.Hello("")
+		_, err := conn.StartTLS(&tls.Config{RootCAs: c.Pool, ServerName: "gw.example.com"})
+		return conn, err
+	}
+	running, err := session(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for from, to := range map[string]string{renewed.CertFile: old.CertFile, renewed.KeyFile: old.KeyFile} {
+		text, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(to, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.Signal(syscall.SIGHUP)
+	gatepost.Eventually(t, "new sessions see the renewed certificate", patience, func() bool {
+		_, err := session(renewed)
+		return err == nil
+	})
+	if r, err := running.Cmd("EHLO client.example"); err != nil || r.Code != 250 {
+		t.Errorf("the session that ran all the while: %v, %v", r, err)
+	}
+	m := ledger.New(100)
+	if r, err := running.Deliver("sender@out.example", []string{"user@in.example"}, m.Data); err != nil || r.Code != 250 {
+		t.Errorf("its mail: %v, %v", r, err)
+	}
 }
