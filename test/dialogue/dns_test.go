@@ -130,13 +130,13 @@ func mxGateway(t *testing.T, s, reports *sink.Sink, names *dnstest.Server) *gate
 // back to us.
 func TestMailThatWouldComeBackToUsIsRefused(t *testing.T) {
 	t.Parallel()
-	names := dnstest.Start(t, "own.example. 60 IN MX 10 alias.own.example.\nalias.own.example. 60 IN A 127.0.0.1\n")
 	reports := next(t, sink.Options{})
 	g := gatepost.New(t, gatepost.Options{Settings: gatepost.Settings{Next: reports.Addr}})
-	_, port, err := net.SplitHostPort(g.SMTP)
+	host, port, err := net.SplitHostPort(g.SMTP)
 	if err != nil {
 		t.Fatal(err)
 	}
+	names := dnstest.Start(t, "own.example. 60 IN MX 10 alias.own.example.\nalias.own.example. 60 IN A "+host+"\n")
 	g.Configure(gatepost.Settings{Next: reports.Addr, More: fmt.Sprintf("[dns]\nservers = [%q]\n\n"+
 		"[[domain]]\nname = \"own.example\"\ntransport = \"mx\"\n[[transport]]\nname = \"mx\"\nkind = \"mx\"\nport = %s\n", names.Addr(), port)})
 	if err := g.Start(); err != nil {
