@@ -49,7 +49,7 @@ import (
 //	queue         what waits, a line each: sender, recipients, transport, state,
 //	              number of attempts, last error
 //	log           lines of which mail.log has one each; those after "!" it lacks
-//	run           "$ command" of gatepost, with what it prints; "! command" must fail
+//	run           "$ command" of gatepost, with what it prints; "$ ! command" must fail
 //	restart, reload
 //	              the gateway is stopped and started, or gets SIGHUP
 //
@@ -430,7 +430,8 @@ func (p *player) run(text string) {
 			p.t.Fatalf("%s: %v", command, err)
 		}
 		if fails {
-			out += string(exit.Stderr)
+			_, said, _ := strings.Cut(err.Error(), exit.String()+": ")
+			out += said
 		}
 		compare(p.t, command, want, out)
 	}
