@@ -35,6 +35,21 @@ func (s *space) check(n int64) error {
 	return nil
 }
 
+// take is check for bytes that are written now: until the file system is asked
+// again they count as gone, so that many writers at once stay above the reserve.
+func (s *space) take(n int64) error {
+	if s.free == nil {
+		return nil
+	}
+	if err := s.check(n); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.left -= n
+	return nil
+}
+
 // get asks the file system at most once per spaceAge. One caller asks, the
 // others go on with the last answer.
 func (s *space) get() (int64, error) {

@@ -106,7 +106,7 @@ func (w *Writer) grow(k int) {
 // and should the log fail in between, no commit is let in before everything in
 // memory, this chunk included, is in a table file.
 func (w *Writer) flushChunk() error {
-	if err := w.s.space.check(int64(len(w.buf))); err != nil {
+	if err := w.s.space.take(int64(len(w.buf))); err != nil {
 		return err
 	}
 	_, err := w.s.h.begin()
@@ -199,7 +199,7 @@ func (w *Writer) checkItems(env *mail.Envelope, items []*mail.QueueItem) error {
 
 // store writes the batch that makes the message durable.
 func (w *Writer) store(env *mail.Envelope, items []*mail.QueueItem) error {
-	if err := w.s.space.check(int64(len(w.buf))); err != nil {
+	if err := w.s.space.take(int64(len(w.buf))); err != nil {
 		return err
 	}
 	epoch, err := w.s.h.begin()
