@@ -42,13 +42,15 @@ func pebbleOptions(o *Options, fs vfs.FS, h *health, damage func(pebble.DataCorr
 		EventListener:               listener(h, o.Log, damage),
 		MemTableSize:                uint64(o.MemTableSize),
 		MemTableStopWritesThreshold: memTables,
-		CacheSize:                   o.CacheSize,
-		MaxOpenFiles:                o.MaxOpenFiles,
-		L0CompactionThreshold:       l0Files,
-		L0StopWritesThreshold:       l0Stop,
-		MaxManifestFileSize:         maxManifest,
-		BytesPerSync:                bytesPerSync,
-		WALBytesPerSync:             bytesPerSync,
+		// Pebble takes its memory tables out of the cache: one in use and one that is
+		// written or recycled are normal.
+		CacheSize:             o.CacheSize + 2*o.MemTableSize,
+		MaxOpenFiles:          o.MaxOpenFiles,
+		L0CompactionThreshold: l0Files,
+		L0StopWritesThreshold: l0Stop,
+		MaxManifestFileSize:   maxManifest,
+		BytesPerSync:          bytesPerSync,
+		WALBytesPerSync:       bytesPerSync,
 	}
 	po.TargetFileSizes[0] = tableSize
 	for i := range po.Levels {

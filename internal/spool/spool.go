@@ -36,7 +36,7 @@ type Options struct {
 	Observer  Observer     // nil: nobody
 
 	// MemTableSize and CacheSize bound the memory, which is at most five times
-	// the first plus the second. Defaults: 32 MiB and 16 MiB.
+	// the first plus the second. Defaults: 32 MiB and 32 MiB.
 	MemTableSize int64
 	CacheSize    int64
 	// MaxOpenFiles bounds the table files that are kept open; below 74 counts as
@@ -100,7 +100,7 @@ func (o *Options) setDefaults() {
 		o.MemTableSize = 32 << 20
 	}
 	if o.CacheSize <= 0 {
-		o.CacheSize = 16 << 20
+		o.CacheSize = 32 << 20
 	}
 	if o.MaxOpenFiles <= 0 {
 		o.MaxOpenFiles = 200

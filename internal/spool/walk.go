@@ -14,7 +14,7 @@ import (
 // shared by siblings is passed once per item. What is damaged is set aside and
 // left out. fn may call the spool.
 func (s *Spool) Walk(from mail.QueueID, fn func(*mail.QueueItem, *mail.Envelope) (bool, error)) error {
-	w := walker{s: s, fn: fn}
+	w := walker{s: s, fn: fn, envelopes: envelopeCursor{s: s, next: msgKey(famEnvelope, from.Message)}}
 	err := s.eachOrGap(itemKey(famItem, from), []byte{famItem + 1}, w.record, w.gap)
 	if err != nil {
 		return fmt.Errorf("walk spool: %w", err)
@@ -26,6 +26,8 @@ type walker struct {
 	s   *Spool
 	fn  func(*mail.QueueItem, *mail.Envelope) (bool, error)
 	env *mail.Envelope // of the item before
+
+	envelopes envelopeCursor
 }
 
 func (w *walker) record(key, rec []byte) (bool, error) {
@@ -35,13 +37,52 @@ func (w *walker) record(key, rec []byte) (bool, error) {
 		return true, nil
 	}
 	if w.env == nil || w.env.ID != it.ID.Message {
-		w.env, err = w.s.Envelope(it.ID.Message)
+		w.env, err = w.envelopes.find(it.ID.Message)
 		if err != nil {
 			w.env = nil
 			return w.withoutEnvelope(key, err)
 		}
 	}
 	return w.fn(it, w.env)
+}
+
+// envelopeCursor reads envelopes in the order of their IDs, many at a time, which
+// takes a fraction of what it takes to get them one by one.
+type envelopeCursor struct {
+	s     *Spool
+	page  page
+	arena []byte
+	at    int
+	next  []byte // where to read on, nil at the end
+}
+
+// find returns the envelope of a message. The IDs must ascend.
+func (c *envelopeCursor) find(id mail.ID) (*mail.Envelope, error) {
+	var key [msgKeyLen]byte
+	putMsgKey(key[:], famEnvelope, id)
+	for {
+		for ; c.at < len(c.page.records); c.at++ {
+			r := c.page.records[c.at]
+			switch bytes.Compare(r.key, key[:]) {
+			case 0:
+				if env, err := parseEnvelope(r.key, r.val); err == nil {
+					return env, nil
+				}
+				return c.s.Envelope(id)
+			case 1:
+				return c.s.Envelope(id) // not there, or in a range that can't be read
+			}
+		}
+		if c.next == nil {
+			return c.s.Envelope(id)
+		}
+		var err error
+		c.at = 0
+		if c.arena, err = c.s.readPage(&c.page, c.arena, c.next, []byte{famEnvelope + 1}); err != nil {
+			return nil, err
+		}
+		c.next = c.page.next
+	}
 }
 
 // withoutEnvelope decides about an item whose envelope can't be read.
