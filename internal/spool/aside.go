@@ -73,10 +73,10 @@ func (s *Spool) setAside(key, raw []byte, cause error) {
 	if !s.aside.note(name) {
 		return
 	}
-	s.o.Log.Error("spool: damaged record", "key", name, "error", cause)
+	s.o.Log.Error("spool: damaged record", "key", name, "error", cause.Error())
 	d := Damaged{Key: name, Reason: cause.Error(), Time: time.Now().UTC()}
 	if err := s.aside.keep(d, raw); err != nil {
-		s.o.Log.Error("spool: cannot keep a damaged record", "key", name, "error", err)
+		s.o.Log.Error("spool: cannot keep a damaged record", "key", name, "error", err.Error())
 	}
 }
 
@@ -86,7 +86,7 @@ func (s *Spool) onDataCorruption(i pebble.DataCorruptionInfo) {
 	s.guard.bad.learn(i)
 	name := "table " + s.o.FS.PathBase(i.Path)
 	if s.aside.note(name) {
-		s.o.Log.Error("spool: damaged table file; what it held cannot be read", "file", i.Path, "error", i.Details)
+		s.o.Log.Error("spool: damaged table file; what it held cannot be read", "file", i.Path, "error", i.Details.Error())
 		d := Damaged{Key: name, Reason: i.Details.Error(), Time: time.Now().UTC()}
 		select {
 		case s.aside.reports <- report{d, i.Path}:
@@ -120,7 +120,7 @@ func (a *aside) file(r report) {
 		d.File = ""
 	}
 	if err := a.keep(d, nil); err != nil {
-		a.log.Error("spool: cannot file a report of damage", "key", d.Key, "error", err)
+		a.log.Error("spool: cannot file a report of damage", "key", d.Key, "error", err.Error())
 	}
 }
 

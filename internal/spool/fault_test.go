@@ -341,3 +341,37 @@ func openFaulty(t *testing.T, f *failer) {
 		return
 	}
 }
+
+func TestAShortageOfFileDescriptorsIsNoDamage(t *testing.T) {
+	fs := vfs.NewMem()
+	s := openTest(t, memOptions(fs))
+	id := put(t, s, testBody(100), 1)
+	if !s.flush(t.Context()) {
+		t.Fatal("no flush")
+	}
+	noError(t, s.Close())
+	shortage := errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if strings.HasSuffix(op.Path, ".sst") && op.Kind == errorfs.OpOpen ||
+			strings.HasSuffix(op.Path, ".log") && op.Kind == errorfs.OpCreate {
+			return syscall.EMFILE
+		}
+		return nil
+	})
+	tog := errorfs.Toggle{Injector: shortage}
+	o := memOptions(errorfs.Wrap(fs, &tog))
+	o.retryPause = time.Millisecond
+	tog.On()
+	if _, err := Open(withDefaults(t, o)); err == nil || errors.Is(err, ErrCorrupt) || !errors.Is(err, syscall.EMFILE) {
+		t.Errorf("open = %v", err)
+	}
+	tog.Off()
+	s = openTest(t, o)
+	for s.Health() != nil {
+		runtime.Gosched()
+	}
+	storedBody(t, s, id)
+	put(t, s, testBody(100), 1)
+	if keys := asideKeys(t, s); len(keys) > 0 {
+		t.Errorf("set aside: %v", keys)
+	}
+}

@@ -61,8 +61,13 @@ func (b *badBlocks) has(table string, offset int64) bool {
 // Open implements vfs.FS.
 func (g *guardFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 	f, err := g.FS.Open(name, opts...)
-	if err != nil || !strings.HasSuffix(name, ".sst") {
+	if !strings.HasSuffix(name, ".sst") {
 		return f, err
+	}
+	if err != nil {
+		// Short of file descriptors, most likely. Pebble asks again at once.
+		g.h.pause(2, nil)
+		return nil, err
 	}
 	return &tableReader{File: f, g: g, name: name}, nil
 }

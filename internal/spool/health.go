@@ -184,7 +184,7 @@ func (h *health) taint(op string, err error) {
 	default:
 	}
 	if first {
-		h.log.Error("spool: the write-ahead log cannot be written; no mail is accepted until it can", "op", op, "error", err)
+		h.log.Error("spool: the write-ahead log cannot be written; no mail is accepted until it can", "op", op, "error", err.Error())
 	}
 }
 
@@ -205,7 +205,7 @@ func (h *health) tableFailed(flush bool, err error) {
 	}
 	h.mu.Unlock()
 	if first {
-		h.log.Error("spool: a table file cannot be written; no mail is accepted until it can", "error", err)
+		h.log.Error("spool: a table file cannot be written; no mail is accepted until it can", "error", err.Error())
 	}
 }
 
@@ -233,7 +233,7 @@ func (h *health) setManifest(err error) {
 	h.mu.Unlock()
 	switch {
 	case changed && err != nil:
-		h.log.Error("spool: the manifest cannot be written; no mail is accepted until it can", "error", err)
+		h.log.Error("spool: the manifest cannot be written; no mail is accepted until it can", "error", err.Error())
 	case changed:
 		h.log.Info("spool: the manifest can be written again")
 	}
@@ -245,7 +245,7 @@ func (h *health) die(err error) {
 	defer h.mu.Unlock()
 	if h.dead == nil && !h.closed {
 		h.dead = err
-		h.log.Error("spool: the store gave up; restart", "error", err)
+		h.log.Error("spool: the store gave up; restart", "error", err.Error())
 	}
 }
 

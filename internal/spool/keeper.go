@@ -36,7 +36,7 @@ func (s *Spool) syncDirty() {
 	s.dirty.Store(false)
 	// An error of the log shows as a taint, not here.
 	if err := s.db.LogData(nil, pebble.Sync); err != nil {
-		s.o.Log.Error("spool: cannot sync", "error", err)
+		s.o.Log.Error("spool: cannot sync", "error", err.Error())
 	}
 }
 
@@ -114,7 +114,7 @@ func (h *health) healed(epoch uint64) bool {
 func (s *Spool) flush(ctx context.Context) bool {
 	done, err := s.db.AsyncFlush()
 	if err != nil {
-		s.o.Log.Error("spool: cannot flush", "error", err)
+		s.o.Log.Error("spool: cannot flush", "error", err.Error())
 		return false
 	}
 	select {

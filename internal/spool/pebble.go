@@ -69,7 +69,7 @@ func pebbleOptions(o *Options, fs vfs.FS, h *health, damage func(pebble.DataCorr
 func listener(h *health, log *slog.Logger, damage func(pebble.DataCorruptionInfo)) *pebble.EventListener {
 	return &pebble.EventListener{
 		BackgroundError: func(err error) {
-			log.Debug("spool: background error", "error", err)
+			log.Debug("spool: background error", "error", err.Error())
 		},
 		DataCorruption: damage,
 		FlushEnd: func(i pebble.FlushInfo) {

@@ -92,7 +92,7 @@ func (s *Spool) bridge(p *page, start, end []byte, cause error) error {
 		p.gap.end = end
 	}
 	p.next = resume
-	s.o.Log.Error("spool: a range of records cannot be read", "from", keyName(start), "to", keyName(p.gap.end), "error", cause)
+	s.o.Log.Error("spool: a range of records cannot be read", "from", keyName(start), "to", keyName(p.gap.end), "error", cause.Error())
 	return nil
 }
 

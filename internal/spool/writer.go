@@ -270,7 +270,7 @@ func (w *Writer) Abort() {
 	}
 	// Where this fails, sweep finds the mark at the next start.
 	if err := w.s.removeBody(w.id, int64(w.chunks)*chunkSize); err != nil {
-		w.s.o.Log.Warn("spool: cannot remove an aborted message now", "id", w.id, "error", err)
+		w.s.o.Log.Warn("spool: cannot remove an aborted message now", "id", w.id, "error", err.Error())
 	}
 }
 
