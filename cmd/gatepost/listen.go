@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
 
@@ -44,7 +43,7 @@ func (s *sockets) Listen(addr config.HostPort) (net.Listener, error) {
 	l := s.inherited[socketName(addr)]
 	s.mu.Unlock()
 	if l != nil {
-		return newKeepOpen(l)
+		return duplicate(l)
 	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(context.Background(), addr.Network(), addr.String())
@@ -66,33 +65,21 @@ func socketName(addr config.HostPort) string {
 	return addr.String()
 }
 
-// deadliner is what TCP and unix listeners can do besides Accept.
-type deadliner interface{ SetDeadline(t time.Time) error }
-
-// keepOpen is an inherited listener. Close ends Accept but keeps the socket, by
-// a deadline in the past.
-type keepOpen struct{ net.Listener }
-
-// newKeepOpen takes off the deadline that an earlier Close has left.
-func newKeepOpen(l net.Listener) (net.Listener, error) {
-	d, ok := l.(deadliner)
+// duplicate returns a listener of its own on the same socket: what is done to the
+// one, deadlines and Close, does nothing to the other.
+func duplicate(l net.Listener) (net.Listener, error) {
+	d, ok := l.(interface{ File() (*os.File, error) })
 	if !ok {
-		return nil, fmt.Errorf("inherited socket %s cannot be served", l.Addr())
+		return nil, fmt.Errorf("socket %s cannot be served", l.Addr())
 	}
-	if err := d.SetDeadline(time.Time{}); err != nil {
-		return nil, fmt.Errorf("take inherited socket: %w", err)
+	f, err := d.File()
+	if err != nil {
+		return nil, fmt.Errorf("duplicate socket %s: %w", l.Addr(), err)
 	}
-	return keepOpen{l}, nil
-}
-
-func (k keepOpen) Accept() (net.Conn, error) {
-	conn, err := k.Listener.Accept()
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return nil, net.ErrClosed
+	defer f.Close()
+	other, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate socket %s: %w", l.Addr(), err)
 	}
-	return conn, err
-}
-
-func (k keepOpen) Close() error {
-	return k.Listener.(deadliner).SetDeadline(time.Unix(1, 0))
+	return other, nil
 }

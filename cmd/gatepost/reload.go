@@ -16,7 +16,13 @@ import (
 // listener is a running [[listener]]: one server for all of its sockets.
 type listener struct {
 	server  *smtpserver.Server
-	sockets map[string]context.CancelFunc // by address; the function closes it
+	sockets map[string]socket // by address
+}
+
+// socket is an address that a server accepts connections on.
+type socket struct {
+	net.Listener
+	stop context.CancelFunc // closes it
 }
 
 // reopen is SIGHUP: the log files first, so that logrotate works whatever the
@@ -110,10 +116,10 @@ func (a *app) openSockets(cfg *config.Config) (map[string]net.Listener, error) {
 		l := &cfg.Listeners[i]
 		running := a.listeners[string(l.Name)]
 		for _, addr := range l.Address {
-			if running != nil && running.sockets[addr.String()] != nil {
+			if running != nil && running.sockets[addr.String()].Listener != nil {
 				continue
 			}
-			socket, err := a.sockets.Listen(addr)
+			socket, err := a.openSocket(addr)
 			if err != nil {
 				return nil, errors.Join(fmt.Errorf("start listener %s: %w", l.Name, err), closeAll(fresh))
 			}
@@ -121,6 +127,17 @@ func (a *app) openSockets(cfg *config.Config) (map[string]net.Listener, error) {
 		}
 	}
 	return fresh, nil
+}
+
+// openSocket opens an address, or takes a part in it where another listener has
+// it and may give it up with this reload.
+func (a *app) openSocket(addr config.HostPort) (net.Listener, error) {
+	for _, l := range a.listeners {
+		if s, ok := l.sockets[addr.String()]; ok {
+			return duplicate(s.Listener)
+		}
+	}
+	return a.sockets.Listen(addr)
 }
 
 // socketKey names a socket of a listener in the map of new sockets.
@@ -169,7 +186,7 @@ func (a *app) applyListener(gen *generation, l *config.Listener, fresh map[strin
 		if err != nil {
 			return err
 		}
-		running = &listener{server: server, sockets: make(map[string]context.CancelFunc)}
+		running = &listener{server: server, sockets: make(map[string]socket)}
 		a.listeners[string(l.Name)] = running
 	} else if err := running.server.Reload(sc, hooks); err != nil {
 		return err
@@ -177,28 +194,34 @@ func (a *app) applyListener(gen *generation, l *config.Listener, fresh map[strin
 	wanted := make(map[string]bool)
 	for _, addr := range l.Address {
 		wanted[addr.String()] = true
-		if socket := fresh[socketKey(l, addr)]; socket != nil {
-			running.sockets[addr.String()] = a.serve(running.server, socket)
+		if ln := fresh[socketKey(l, addr)]; ln != nil {
+			running.sockets[addr.String()] = a.serve(running.server, ln)
 		}
 	}
-	for addr, stop := range running.sockets {
+	for addr, s := range running.sockets {
 		if !wanted[addr] {
-			stop()
+			s.stop()
 			delete(running.sockets, addr)
 		}
 	}
 	return nil
 }
 
-// serve accepts connections on a socket until the returned function is called.
-func (a *app) serve(server *smtpserver.Server, socket net.Listener) context.CancelFunc {
+// serve accepts connections on a socket until it is stopped.
+func (a *app) serve(server *smtpserver.Server, ln net.Listener) socket {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.serving.Go(func() {
-		if err := server.Serve(ctx, socket); err != nil {
+		if err := server.Serve(ctx, ln); err != nil {
 			a.fail(err)
 		}
 	})
-	return cancel
+	return socket{ln, func() {
+		cancel()
+		// Not only when Serve gets to it: once this returns, every new connection
+		// is for the listener that has the address then. Serve closes it again,
+		// and nobody minds.
+		_ = ln.Close()
+	}}
 }
 
 // fail reports a listener that ended by itself; the first one is enough.
@@ -213,8 +236,8 @@ func (a *app) fail(err error) {
 // finish what they are doing.
 func (a *app) retire(name string, l *listener) {
 	delete(a.listeners, name)
-	for _, stop := range l.sockets {
-		stop()
+	for _, s := range l.sockets {
+		s.stop()
 	}
 	a.serving.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), sessionPatience)
