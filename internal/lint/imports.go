@@ -108,6 +108,7 @@ var bans = []ban{
 	{imported: "github.com/alecthomas/kong", except: []string{"cmd/gatepost"}, why: "only the command line parses the command line"},
 	{imported: "github.com/coreos/go-systemd/...", except: []string{"cmd/gatepost"}, why: "only the command knows who started it"},
 	{imported: "gopkg.in/natefinch/lumberjack.v2", except: []string{"internal/logs"}, why: "internal/logs owns the log files"},
+	{imported: "github.com/gabriel-vasile/mimetype", except: []string{"internal/message/mimetree"}, why: "mimetree.Sniff knows what the library does not"},
 	{imported: "github.com/emersion/go-msgauth/...", except: []string{}, why: "it is a second opinion for tests only"},
 	{imported: "testing/...", except: []string{"test/...", "internal/dns/dnstest", "internal/smtpclient/sinktest", "internal/spool/spooltest", "internal/store/storetest"}, why: "test helpers live in test packages"},
 }
