@@ -92,9 +92,9 @@ func (s *Spool) logDamaged(l logFile, last bool) (bool, error) {
 	if err := scan.scan(func([]byte) error { return nil }); err != nil {
 		return false, err
 	}
-	bad := scan.behind > 0 || !last && !scan.clean
+	bad := scan.behind > 0 || scan.proven || !last && !scan.clean
 	switch {
-	case !bad && scan.bad >= 0:
+	case !bad && scan.torn:
 		// Nothing tells a crash in the middle of the last write from damage to it.
 		s.o.Log.Warn("spool: the write-ahead log ends in the middle of a record, as after a crash",
 			"file", l.name, "offset", scan.bad)

@@ -31,6 +31,7 @@ type logScan struct {
 	num  uint32 // the log number that its chunks bear
 
 	bad    int  // offset of the first damage, -1 for none
+	torn   bool // what stands there was part of this log, not left over
 	clean  bool // the log was closed in order
 	behind int  // whole records behind the damage
 	// proven says that the damage was synced once, so that it is no trace of a
@@ -62,7 +63,7 @@ func (l *logScan) scan(fn func(batch []byte) error) error {
 				return nil
 			}
 			if l.bad < 0 {
-				l.bad = pos
+				l.bad, l.torn = pos, inside || l.ours(pos)
 			}
 			inside = false
 			if pos = l.next(pos + 1); pos < 0 {
@@ -138,6 +139,13 @@ func (l *logScan) chunk(pos int) (c logChunk, ok bool) {
 		c.synced = binary.LittleEndian.Uint64(h[logHeader:])
 	}
 	return c, true
+}
+
+// ours says whether what stands at pos looks like a chunk of this log.
+func (l *logScan) ours(pos int) bool {
+	h := l.data[pos:]
+	return len(h) >= logHeader && h[6] >= firstLogType && h[6] <= lastSyncType &&
+		binary.LittleEndian.Uint32(h[7:]) == l.num
 }
 
 // end says whether the mark of an orderly end stands at pos: a chunk of the next log.
