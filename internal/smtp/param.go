@@ -230,8 +230,9 @@ func parseORcpt(value string, utf8OK bool) (string, bool) {
 			return "", false
 		}
 		addr, err = DecodeUTF8AddrXText(addr)
-	} else {
-		addr, err = DecodeXText(addr)
+	} else if addr, err = decodeXTextUTF8(addr); !mail.IsASCII(addr) {
+		// RFC 6533 §3: only this type may name such an address.
+		kind = "utf-8"
 	}
 	return kind + ";" + addr, err == nil
 }

@@ -93,6 +93,7 @@ func TestParseRcpt(t *testing.T) {
 		{"TO:<a@b.example> NOTIFY=success,DELAY", RcptArgs{To: to, Notify: mail.NotifySuccess | mail.NotifyDelay}},
 		{"TO:<a@b.example> NOTIFY=NEVER ORCPT=rfc822;x+2By@z.example", RcptArgs{To: to, Notify: mail.NotifyNever, ORcpt: "rfc822;x+y@z.example"}},
 		{`TO:<a@b.example> ORCPT=utf-8;\x{E9}\x{2B}@z.example`, RcptArgs{To: to, ORcpt: "utf-8;é+@z.example"}},
+		{"TO:<a@b.example> ORCPT=rfc822;+C3+A9@z.example", RcptArgs{To: to, ORcpt: "utf-8;é@z.example"}}, // as Postfix writes it
 		{"TO:<a@b.example> ORCPT=utf-8;é@z.example", RcptArgs{To: to, ORcpt: "utf-8;é@z.example"}},
 	}
 	for _, tt := range tests {
@@ -111,6 +112,8 @@ func TestParseRcpt(t *testing.T) {
 		{"TO:<a@b.example> NOTIFY=,", ErrParameterValue},
 		{"TO:<a@b.example> NOTIFY", ErrParameterValue},
 		{"TO:<a@b.example> ORCPT=rfc822;x+0D+0ABcc:+20y", ErrParameterValue},
+		{"TO:<a@b.example> ORCPT=rfc822;+C3", ErrParameterValue},
+		{"TO:<a@b.example> ORCPT=rfc822;+C2+85", ErrParameterValue},
 		{"TO:<a@b.example> ORCPT=rfc822;", ErrParameterValue},
 		{"TO:<a@b.example> ORCPT=;x", ErrParameterValue},
 		{"TO:<a@b.example> ORCPT=rfc822", ErrParameterValue},

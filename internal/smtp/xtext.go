@@ -32,7 +32,25 @@ func EncodeXText(s string) string {
 // DecodeXText reads xtext. The result holds only printable ASCII and spaces: what
 // hides a control character or an 8-bit byte behind "+XX" is ErrXText, because a
 // decoded value goes into header lines, reports and logs.
-func DecodeXText(s string) (string, error) {
+func DecodeXText(s string) (string, error) { return decodeXText(s, '~') }
+
+// decodeXTextUTF8 is DecodeXText, but also takes UTF-8 behind "+XX": Postfix
+// writes the ORCPT of an internationalised address so.
+func decodeXTextUTF8(s string) (string, error) {
+	out, err := decodeXText(s, 0xff)
+	if err != nil || !utf8.ValidString(out) {
+		return "", ErrXText
+	}
+	for _, r := range out {
+		if !isTextRune(r) {
+			return "", ErrXText
+		}
+	}
+	return out, nil
+}
+
+// decodeXText reads xtext whose encoded bytes are at most last.
+func decodeXText(s string, last byte) (string, error) {
 	if strings.IndexByte(s, '+') < 0 {
 		for i := range len(s) {
 			if !isXChar(s[i]) {
@@ -53,7 +71,7 @@ func DecodeXText(s string) (string, error) {
 			if hi < 0 || lo < 0 {
 				return "", ErrXText
 			}
-			if c = byte(hi<<4 | lo); c < ' ' || c > '~' {
+			if c = byte(hi<<4 | lo); c < ' ' || c > last {
 				return "", ErrXText
 			}
 			i += 2
