@@ -85,6 +85,7 @@ func (g *generation) closeNew(old *generation) error {
 func (a *app) newGateway(g *generation) (*gateway.Gateway, error) {
 	return gateway.New(gateway.Config{
 		Hostname:      string(g.cfg.Hostname),
+		Postmaster:    g.cfg.Postmaster,
 		Spool:         a.spool,
 		Queue:         a.queue,
 		Router:        g.routes,

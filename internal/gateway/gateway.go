@@ -43,10 +43,13 @@ type TrafficLog interface {
 // Config is what a Gateway is made of.
 type Config struct {
 	Hostname string
-	Spool    *spool.Spool
-	Queue    Queue
-	Router   Router
-	Log      *slog.Logger
+	// Postmaster gets the reports to which there is no way; the zero Address
+	// stands for nobody.
+	Postmaster mail.Address
+	Spool      *spool.Spool
+	Queue      Queue
+	Router     Router
+	Log        *slog.Logger
 	// Traffic gets one line for each message (smtp_proxy.log).
 	Traffic TrafficLog
 	// MaxHops is how many Received fields a message may carry; default 50.

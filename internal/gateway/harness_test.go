@@ -39,6 +39,8 @@ type rigOptions struct {
 	reserve   int64
 	maxHops   int
 	maxHeader int64
+	// noPostmaster leaves out the one who gets the reports that have no way.
+	noPostmaster bool
 }
 
 func newRig(t *testing.T, o rigOptions) *rig {
@@ -60,8 +62,12 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
+	var postmaster mail.Address
+	if !o.noPostmaster {
+		postmaster = address(t, "postmaster@in.example")
+	}
 	g, err := gateway.New(gateway.Config{
-		Hostname: "gw.example.com", Spool: r.spool, Queue: r.queue, Router: table,
+		Postmaster: postmaster, Hostname: "gw.example.com", Spool: r.spool, Queue: r.queue, Router: table,
 		Log: slog.New(slog.DiscardHandler), Traffic: r.traffic,
 		MaxHops: o.maxHops, MaxHeaderSize: o.maxHeader,
 	})

@@ -16,19 +16,18 @@ const internalListener = "internal"
 // SubmitReport spools and queues a message of our own, a DSN, from the null
 // sender. The report is durable when nil is returned.
 func (g *Gateway) SubmitReport(_ context.Context, to mail.Address, report io.Reader) error {
-	route, err := g.cfg.Router.RouteInternal(to)
+	rcpt, err := g.reportTo(to)
 	if err != nil {
-		return fmt.Errorf("route report to %s: %w", to, err)
+		return err
 	}
 	now := time.Now()
 	id := mail.NewID()
 	env := &mail.Envelope{
-		ID:       id,
-		Received: now,
-		Session:  mail.Session{ID: id, Listener: internalListener, Helo: g.cfg.Hostname},
-		// RFC 3461 §6.1: NOTIFY=NEVER keeps a report from breeding another.
-		Recipients: []mail.Recipient{{Address: to, Original: to, Notify: mail.NotifyNever, Route: route}},
-		SMTPUTF8:   to.NeedsUTF8(),
+		ID:         id,
+		Received:   now,
+		Session:    mail.Session{ID: id, Listener: internalListener, Helo: g.cfg.Hostname},
+		Recipients: []mail.Recipient{rcpt},
+		SMTPUTF8:   rcpt.Address.NeedsUTF8(),
 	}
 	w := g.cfg.Spool.Create(id)
 	defer w.Abort()
@@ -44,8 +43,26 @@ func (g *Gateway) SubmitReport(_ context.Context, to mail.Address, report io.Rea
 		return fmt.Errorf("spool report: %w", err)
 	}
 	g.cfg.Queue.Add(m, items)
-	g.cfg.Log.Info("report queued", "id", id.String(), "to", to.String(), "transport", route.Transport)
+	g.cfg.Log.Info("report queued", "id", id.String(), "to", rcpt.Address.String(), "transport", rcpt.Route.Transport)
 	return nil
+}
+
+// reportTo is the recipient of a report to the sender. One at an address literal,
+// or at our own name where that is no domain of ours, can never be told: waiting
+// would not help, so the postmaster is told at once.
+func (g *Gateway) reportTo(sender mail.Address) (mail.Recipient, error) {
+	// RFC 3461 §6.1: NOTIFY=NEVER keeps a report from breeding another.
+	r := mail.Recipient{Address: sender, Original: sender, Notify: mail.NotifyNever}
+	var err error
+	if r.Route, err = g.cfg.Router.RouteInternal(sender); err != nil && !g.cfg.Postmaster.IsNull() {
+		g.cfg.Log.Warn("report goes to the postmaster: there is no way to the sender", "sender", sender.String(), "error", err)
+		r.Address = g.cfg.Postmaster
+		r.Route, err = g.cfg.Router.RouteInternal(r.Address)
+	}
+	if err != nil {
+		return r, fmt.Errorf("route report to %s: %w", r.Address, err)
+	}
+	return r, nil
 }
 
 // describe fills in the facts that the SMTP engine gathers for other mail.

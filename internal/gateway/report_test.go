@@ -84,8 +84,7 @@ func TestAReportThatCannotBeKeptIsAnError(t *testing.T) {
 	}{
 		{"the disk is full", full, "ada@out.example", strings.NewReader(report)},
 		{"the report cannot be read", rigOptions{}, "ada@out.example", iotest.ErrReader(broken)},
-		{"there is no way to the sender", rigOptions{}, "ada@gw.example.com", strings.NewReader(report)},
-		{"the sender is at an address literal", rigOptions{}, "ada@[192.0.2.1]", strings.NewReader(report)},
+		{"there is no way to the sender, nor a postmaster", rigOptions{noPostmaster: true}, "ada@gw.example.com", strings.NewReader(report)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -97,5 +96,21 @@ func TestAReportThatCannotBeKeptIsAnError(t *testing.T) {
 				t.Error("something was kept")
 			}
 		})
+	}
+}
+
+func TestAReportThatHasNoWayGoesToThePostmaster(t *testing.T) {
+	for _, to := range []string{"ada@gw.example.com", "ada@[192.0.2.1]"} {
+		r := newRig(t, rigOptions{})
+		if err := r.gateway.SubmitReport(t.Context(), address(t, to), strings.NewReader(report)); err != nil {
+			t.Fatal(err)
+		}
+		got := r.queue.added[0]
+		if rcpt := got.m.Envelope.Recipients[0]; rcpt.Address.String() != "postmaster@in.example" || rcpt.Original.String() != to || rcpt.Notify != mail.NotifyNever {
+			t.Errorf("%s: recipient %+v", to, rcpt)
+		}
+		if got.items[0].Transport != "next" || !got.m.Envelope.Sender.IsNull() {
+			t.Errorf("%s: item %+v", to, got.items[0])
+		}
 	}
 }
