@@ -252,3 +252,25 @@ func TestOneReportForAllRecipientsThatFailed(t *testing.T) {
 		t.Errorf("delivered %v, %d reports", m, len(reports.Mails()))
 	}
 }
+
+// Nobody can be told at an address literal, or at our own name where that is no
+// domain of ours. Then the postmaster is, and the queue is done with it.
+func TestTheReportThatNobodyCanGetGoesToThePostmaster(t *testing.T) {
+	t.Parallel()
+	list := []*hop{{name: "fails", script: sink.Fail(sink.RcptTo, "550 5.1.1 no")}}
+	g, reports := hops(t, list, `delays = ["1s"], give_up_after = "1h", warn_after = "0s"`)
+	c := g.Hello("")
+	for _, from := range []string{"ada@[192.0.2.1]", "ada@gw.example.com"} {
+		give(t, c, from, "bob@fails.example", message)
+	}
+	for _, m := range reports.WaitMails(t, 2, patience) {
+		if m.From != "<> SIZE="+fmt.Sprint(len(m.Data)) || m.To[0] != "<postmaster@in.example>" {
+			t.Errorf("report from %s to %s", m.From, m.To)
+		}
+		r := readReport(t, m)
+		if r.recipients[0].Get("Final-Recipient") != "rfc822; bob@fails.example" || !strings.HasPrefix(r.header.Get("To"), "<ada@") {
+			t.Errorf("report to %s about %v", r.header.Get("To"), r.recipients)
+		}
+	}
+	drained(t, g)
+}
