@@ -298,3 +298,31 @@ func TestADomainThatIsNotASCIIGoesInItsOtherForm(t *testing.T) {
 		t.Errorf("data %q", m.Data)
 	}
 }
+
+// A report on a message with eight bits, and in it a remark of the next hop with
+// some more, still gets through to who takes seven only.
+func TestAReportFitsThroughSevenBits(t *testing.T) {
+	t.Parallel()
+	list := []*hop{{name: "fails", script: sink.Fail(sink.EOD, "554 5.6.0 n\xc3\xb6")}}
+	list[0].sink = next(t, sink.Options{Script: list[0].script, Extensions: []string{"8BITMIME"}})
+	seven := next(t, sink.Options{Extensions: []string{"PIPELINING"}})
+	g := behind(t, seven, gatepost.Settings{More: fmt.Sprintf("[[domain]]\nname = \"fails.example\"\ntransport = \"fails\"\n[[transport]]\nname = \"fails\"\nkind = \"smtp\"\nhosts = [%q]\n", list[0].sink.Addr)})
+	c := g.Hello("")
+	whole := "Subject: eight\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\nGr\u00fc\u00dfe\n"
+	send(t, c, "<ada@out.example> RET=FULL BODY=8BITMIME", "<whole@fails.example>", whole)
+	send(t, c, "<ada@out.example> RET=HDRS BODY=8BITMIME", "<head@fails.example>", "Subject: gr\u00fcn\n\nx\n")
+	for _, m := range seven.WaitMails(t, 2, patience) {
+		if i := bytes.IndexFunc(m.Data, func(r rune) bool { return r >= 0x80 }); i >= 0 {
+			t.Errorf("eight bits on the wire: %q", m.Data[max(0, i-40):i+10])
+		}
+		r := readReport(t, m)
+		mustContain(t, "the part for people", r.text, "n\u00f6")
+		switch r.recipients[0].Get("Final-Recipient") {
+		case "rfc822; whole@fails.example":
+			mustContain(t, "what comes back", r.original, "Gr=C3=BC=C3=9Fe", "quoted-printable")
+		case "rfc822; head@fails.example":
+			mustContain(t, "what comes back", r.original, "Subject: gr\u00fcn")
+		}
+	}
+	drained(t, g)
+}

@@ -296,3 +296,63 @@ func TestStopLetsTransactionsFinish(t *testing.T) {
 		t.Errorf("%d mails", n)
 	}
 }
+
+// A delivery that is under way when its transport changes ends where it began.
+func TestReloadLetsDeliveriesFinish(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	first, second := next(t, sink.Options{}), next(t, sink.Options{})
+	first.SetScript(func(s sink.Step) sink.Reaction {
+		if s.Stage == sink.EOD {
+			return sink.Reaction{Wait: release}
+		}
+		return sink.Reaction{}
+	})
+	g := behind(t, first, gatepost.Settings{})
+	c := g.Hello("")
+	give(t, c, "ada@out.example", "bob@in.example", message)
+	gatepost.Eventually(t, "the message is on its way", patience, func() bool {
+		return strings.Contains(strings.Join(first.Wire(), ""), "secret body\r\n.\r\n")
+	})
+	g.Configure(gatepost.Settings{Next: second.Addr})
+	hangUp(t, g, 1, reloaded)
+	give(t, c, "ada@out.example", "eve@in.example", message)
+	second.WaitMails(t, 1, patience)
+	close(release)
+	first.WaitMails(t, 1, patience)
+	drained(t, g)
+	if len(first.Mails()) != 1 || len(second.Mails()) != 1 {
+		t.Errorf("%d mails at the first, %d at the second next hop", len(first.Mails()), len(second.Mails()))
+	}
+}
+
+// Mail for a transport that is no longer configured waits, and says why, until
+// it is back.
+func TestMailOfATransportThatIsGoneWaits(t *testing.T) {
+	t.Parallel()
+	s := next(t, sink.Options{})
+	away := &hop{name: "away", script: sink.Fail(sink.RcptTo, "450 4.2.1 later")}
+	away.sink = next(t, sink.Options{Script: away.script})
+	tables := fmt.Sprintf("[[domain]]\nname = \"away.example\"\ntransport = \"away\"\n[[transport]]\nname = \"away\"\nkind = \"smtp\"\nhosts = [%q]\nretry = { delays = [\"1s\"] }\n", away.sink.Addr)
+	g := behind(t, s, gatepost.Settings{More: tables})
+	give(t, g.Hello(""), "ada@out.example", "bob@away.example", message)
+	deferred(t, g, "450 4.2.1 later")
+	g.Configure(gatepost.Settings{Next: s.Addr})
+	hangUp(t, g, 1, reloaded)
+	away.sink.SetScript(nil)
+	gatepost.Eventually(t, "the queue says why it waits", patience, func() bool {
+		rows, err := g.Queue()
+		return err == nil && len(rows) == 1 && strings.Contains(orEmpty(rows[0]["reason"]), "not configured")
+	})
+	g.Stop()
+	if err := g.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if rows, err := g.Queue(); err != nil || len(rows) != 1 {
+		t.Errorf("after a restart: %v, %v", rows, err)
+	}
+	g.Configure(gatepost.Settings{Next: s.Addr, More: tables})
+	hangUp(t, g, 2, reloaded)
+	away.sink.WaitMails(t, 1, patience)
+	drained(t, g)
+}
