@@ -206,7 +206,8 @@ func TestLongAddresses(t *testing.T) {
 	for _, tt := range tests {
 		say(t, c, "RCPT TO:<"+tt.address+">", tt.want)
 	}
-	say(t, c, "NOOP", "250", "RSET", "250", "MAIL FROM:<"+local(65)+"@out.example>", "501 5.1.7", "NOOP", "250")
+	say(t, c, "NOOP", "250", "RSET", "250", "MAIL FROM:<"+local(65)+"@out.example>", "501 5.1.7", "NOOP", "250",
+		"EHLO "+strings.Repeat("h", 5<<10), "500 5.5.2", "NOOP", "250")
 }
 
 const eightBits = "From: ada@out.example\r\nSubject: eight\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\nGrüße aus Köln.\r\n.\r\nEnde\r\n"

@@ -166,3 +166,24 @@ func TestALoopBetweenTwoGatewaysEnds(t *testing.T) {
 	drained(t, a)
 	drained(t, b)
 }
+
+// lookup.zone and lookup.query: the exchangers are asked for under another name,
+// from another name server.
+func TestExchangersAreLookedUpElsewhere(t *testing.T) {
+	t.Parallel()
+	public := dnstest.Start(t, "mx.in.internal. 60 IN A 127.0.0.1\n")
+	inside := dnstest.Start(t, "far.example.in.internal. 60 IN MX 10 mx.in.internal.\nmx.in.internal.in.internal. 60 IN A 127.0.0.1\nmx.in.internal. 60 IN A 127.0.0.1\n")
+	s, other := next(t, sink.Options{}), next(t, sink.Options{})
+	_, port, err := net.SplitHostPort(s.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := behind(t, other, gatepost.Settings{More: fmt.Sprintf("[dns]\nservers = [%q]\n[[domain]]\nname = \"far.example\"\ntransport = \"mx\"\n"+
+		"[[transport]]\nname = \"mx\"\nkind = \"mx\"\nport = %s\nlookup = { zone = \"in.internal\", query = [%q] }\n", public.Addr(), port, inside.Addr())})
+	give(t, g.Hello(""), "ada@out.example", "bob@far.example", message)
+	s.WaitMails(t, 1, patience)
+	if inside.Count("far.example.in.internal", "MX") == 0 || public.Count("far.example", "MX") != 0 {
+		t.Errorf("asked inside %v, outside %v", inside.Queries(), public.Queries())
+	}
+	drained(t, g)
+}

@@ -2,13 +2,24 @@ package dialogue
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/md5"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-msgauth/dkim"
 
@@ -26,6 +37,8 @@ func TestTLSToTheNextHop(t *testing.T) {
 	trust := fmt.Sprintf("tls_name = \"sink.example\"\ntls_ca_file = %q\n", good.CertFile)
 	wrongName := fmt.Sprintf("tls_name = \"sink.example\"\ntls_ca_file = %q\n", other.CertFile)
 	none := peer.Certificate{}
+	expired := expiredCertificate(t, "sink.example")
+	stale := fmt.Sprintf("tls_name = \"sink.example\"\ntls_ca_file = %q\n", expired.CertFile)
 	tests := []struct {
 		name, policy string
 		cert         peer.Certificate
@@ -39,6 +52,8 @@ func TestTLSToTheNextHop(t *testing.T) {
 		{"verify, good", "tls = \"verify\"\n" + trust, good, nil, "TLS"},
 		{"verify, of an authority that is not trusted", "tls = \"verify\"\n" + trust, twin, nil, "451 4.7.5"},
 		{"verify, for another name", "tls = \"verify\"\n" + wrongName, other, nil, "451 4.7.5"},
+		{"verify, expired", "tls = \"verify\"\n" + stale, expired, nil, "451 4.7.5"},
+		{"opportunistic, expired", `tls = "opportunistic"`, expired, nil, "TLS"},
 		{"opportunistic, not offered", `tls = "opportunistic"`, none, nil, "clear"},
 		{"opportunistic, refused", `tls = "opportunistic"`, good, refuse, "clear"},
 		{"opportunistic, offered", `tls = "opportunistic"`, other, nil, "TLS"},
@@ -58,6 +73,11 @@ func TestTLSToTheNextHop(t *testing.T) {
 				if m := s.WaitMails(t, 1, patience)[0]; m.TLS != (tt.want == "TLS") {
 					t.Errorf("delivered with TLS: %v", m.TLS)
 				}
+				if tt.script != nil {
+					gatepost.Eventually(t, "the log says that it went in clear text", patience, func() bool {
+						return len(linesWith(g.MailLog(), "TLS failed, going on in clear text")) == 1
+					})
+				}
 				return
 			}
 			deferred(t, g, tt.want)
@@ -66,6 +86,28 @@ func TestTLSToTheNextHop(t *testing.T) {
 			}
 		})
 	}
+}
+
+// expiredCertificate is a certificate that was good until an hour ago.
+func expiredCertificate(t *testing.T, name string) peer.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{name}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(-time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := peer.Certificate{CertFile: filepath.Join(t.TempDir(), "expired.pem"), TLS: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}}
+	if err := os.WriteFile(c.CertFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // deferred waits until the only item in the queue has that error.
@@ -319,5 +361,60 @@ func TestMaildirsGetTheMailOfTheirUsers(t *testing.T) {
 	}
 	if outside, err := filepath.Glob(filepath.Join(dir, "..", "evil*")); err != nil || len(outside) != 0 {
 		t.Errorf("outside of the maildirs: %v", outside)
+	}
+}
+
+// A transport logs in before it sends, under TLS where it was told to use it, and
+// nobody finds the password in a log.
+func TestLoginAtTheNextHop(t *testing.T) {
+	t.Parallel()
+	const password = "correct horse"
+	b64 := base64.StdEncoding.EncodeToString
+	mac := hmac.New(md5.New, []byte(password))
+	mac.Write([]byte("<1@sink>"))
+	cert := peer.NewCertificate(t, "sink.example")
+	tests := []struct {
+		mechanism string
+		replies   []string // to AUTH and the lines after it
+		lines     []string // what the gateway says
+	}{
+		{"PLAIN", []string{"334 ", "235 2.7.0 in"}, []string{"AUTH PLAIN", b64([]byte("\x00gw\x00" + password))}},
+		{"LOGIN", []string{"334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6", "235 2.7.0 in"}, []string{"AUTH LOGIN", b64([]byte("gw")), b64([]byte(password))}},
+		{"CRAM-MD5", []string{"334 " + b64([]byte("<1@sink>")), "235 2.7.0 in"}, []string{"AUTH CRAM-MD5", b64([]byte("gw " + hex.EncodeToString(mac.Sum(nil))))}},
+		{"CRAM-MD5", []string{"334 " + b64([]byte("<1@sink>")), "535 5.7.8 no"}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.mechanism+" "+tt.replies[len(tt.replies)-1][:3], func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "pw")
+			if err := os.WriteFile(file, []byte(password+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			said := 0
+			s := next(t, sink.Options{TLS: &tls.Config{Certificates: []tls.Certificate{cert.TLS}}, Extensions: []string{"AUTH PLAIN LOGIN CRAM-MD5"},
+				Script: func(st sink.Step) sink.Reaction {
+					if st.Stage == sink.Auth || st.Stage == sink.Other && st.Line != "QUIT" && said > 0 {
+						said++
+						return sink.Reaction{Reply: tt.replies[(said-1)%len(tt.replies)]}
+					}
+					return sink.Reaction{}
+				}})
+			g := behind(t, s, gatepost.Settings{Global: "log_level = \"debug\"", Transport: fmt.Sprintf(
+				"tls = \"require\"\nauth = { mechanism = %q, username = \"gw\", password_file = %q }\n", tt.mechanism, file)})
+			give(t, g.Hello(""), "ada@out.example", "bob@in.example", message)
+			if tt.lines == nil {
+				deferred(t, g, "535 5.7.8")
+			} else {
+				s.WaitMails(t, 1, patience)
+				mustContain(t, "the wire", s.Wire()[0], strings.Join(tt.lines, "\r\n")+"\r\nMAIL FROM:")
+				drained(t, g)
+			}
+			g.Stop()
+			for _, secret := range []string{password, b64([]byte(password)), b64([]byte("\x00gw\x00" + password))} {
+				if strings.Contains(g.MailLog()+g.Output(), secret) {
+					t.Errorf("the log holds %q", secret)
+				}
+			}
+		})
 	}
 }
