@@ -109,6 +109,11 @@ var bans = []ban{
 	{imported: "github.com/coreos/go-systemd/...", except: []string{"cmd/gatepost"}, why: "only the command knows who started it"},
 	{imported: "gopkg.in/natefinch/lumberjack.v2", except: []string{"internal/logs"}, why: "internal/logs owns the log files"},
 	{imported: "github.com/gabriel-vasile/mimetype", except: []string{"internal/message/mimetree"}, why: "mimetree.Sniff knows what the library does not"},
+	{imported: "github.com/bodgit/sevenzip", except: []string{"internal/message/archive"}, why: "internal/message/archive checks the headers first and owns the budget"},
+	{imported: "github.com/nwaples/rardecode/...", except: []string{"internal/message/archive"}, why: "internal/message/archive owns the budget and the goroutine that may be stuck"},
+	{imported: "github.com/ulikunitz/xz/...", except: []string{"internal/message/archive/..."}, why: "internal/message/archive owns the budget for dictionaries"},
+	{imported: "github.com/klauspost/compress/...", except: []string{"internal/message/archive"}, why: "internal/message/archive owns the budget for windows"},
+	{imported: "archive/...", except: []string{"internal/message/archive"}, why: "internal/message/archive reads archives as programs differ about them, under one budget"},
 	{imported: "github.com/emersion/go-msgauth/...", except: []string{}, why: "it is a second opinion for tests only"},
 	{imported: "testing/...", except: []string{"test/...", "internal/dns/dnstest", "internal/smtpclient/sinktest", "internal/spool/spooltest", "internal/store/storetest"}, why: "test helpers live in test packages"},
 }
