@@ -7,11 +7,14 @@ import (
 	"compress/gzip"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"gatepost/internal/mail"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // seen is a member as the visitor saw it.
@@ -184,6 +187,15 @@ func makeGzip(t testing.TB, name string, content []byte) []byte {
 	return b.Bytes()
 }
 
+func makeZstd(t testing.TB, content []byte) []byte {
+	t.Helper()
+	w, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.EncodeAll(content, nil)
+}
+
 // body is a mail.Body that counts and can fail.
 type body struct {
 	*bytes.Reader
@@ -200,3 +212,12 @@ func (b *body) ReadAt(p []byte, off int64) (int, error) {
 func (b *body) Size() int64 { return b.Reader.Size() }
 
 var _ mail.Body = (*body)(nil)
+
+func testdata(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile("testdata/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}

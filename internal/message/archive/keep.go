@@ -37,6 +37,12 @@ func (k *keeper) write(p []byte) error {
 		return nil
 	}
 	if k.file == nil {
+		if k.w.unpacker.config.Temp == nil {
+			fits := p[:k.w.unpacker.config.Spill-k.size]
+			*k.mem = append(*k.mem, fits...)
+			k.size += int64(len(fits))
+			return errNoTemp
+		}
 		if err := k.spill(); err != nil {
 			return err
 		}
@@ -50,11 +56,7 @@ func (k *keeper) write(p []byte) error {
 }
 
 func (k *keeper) spill() error {
-	temp := k.w.unpacker.config.Temp
-	if temp == nil {
-		return errNoTemp
-	}
-	file, err := temp.Create()
+	file, err := k.w.unpacker.config.Temp.Create()
 	if err != nil {
 		return k.w.broken(err)
 	}

@@ -185,7 +185,7 @@ func (x *xzErrors) Read(p []byte) (int, error) {
 }
 
 func unpackZstd(s *scope) error {
-	return s.single("", func() (io.Reader, error) { return s.openZstd(bufio.NewReader(s.body)) })
+	return s.single("", func() (io.Reader, error) { return s.openZstd(s.counted().Reader) })
 }
 
 // openZstd opens a zstd file without goroutines of the decoder, with a window as
@@ -226,7 +226,7 @@ func (z *zstdErrors) Read(p []byte) (int, error) {
 // not decode at all was none.
 func unpackLZMA(s *scope) error {
 	open := func() (io.Reader, error) {
-		in := bufio.NewReader(s.body)
+		in := s.counted().Reader
 		var h [lzma.HeaderLen]byte
 		if _, err := io.ReadFull(in, h[:]); err != nil {
 			return nil, err

@@ -30,7 +30,7 @@ type walk struct {
 
 	ended bool
 	err   error // what Walk returns
-	seen  map[symbol]bool
+	seen  map[symbol]int
 }
 
 // node is an object: the input, or a member.
@@ -45,7 +45,7 @@ type node struct {
 }
 
 func (w *walk) run(in Input) error {
-	w.seen = map[symbol]bool{}
+	w.seen = map[symbol]int{}
 	name := CleanName(in.Name)
 	if name == "" {
 		name = "part"
@@ -87,11 +87,13 @@ func (w *walk) alive() error {
 	return nil
 }
 
-// note records a finding about the object at path; nil is the walk as a whole. Each symbol is
-// recorded once for a path, and at least once whatever the limit.
+// note records a finding about the object at path; nil is the walk as a whole.
+// Each symbol is recorded once for a path, and at least once whatever the limit.
 func (w *walk) note(path []string, s symbol, reason string) {
+	// An archive of encrypted members says so a few times, not for each.
+	const ofOneKind = 20
 	list := w.result.Findings
-	if len(list) >= w.budget.limits.Findings && w.seen[s] {
+	if w.seen[s] >= ofOneKind || len(list) >= w.budget.limits.Findings && w.seen[s] > 0 {
 		return
 	}
 	for i := len(list) - 1; i >= max(0, len(list)-8); i-- {
@@ -99,7 +101,7 @@ func (w *walk) note(path []string, s symbol, reason string) {
 			return
 		}
 	}
-	w.seen[s] = true
+	w.seen[s]++
 	if len(path) > 0 {
 		reason = showPath(path) + ": " + reason
 	}

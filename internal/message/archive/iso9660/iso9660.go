@@ -65,6 +65,7 @@ type reader struct {
 	image *Image
 	// byExtent joins the names of a file in several trees.
 	byExtent map[Extent]int
+	dirs     map[string]bool // directories that are listed
 	joliet   bool
 	seen     map[int64]bool // directories of the present tree, by sector
 	dirBytes int64          // read of directories
@@ -74,7 +75,7 @@ type reader struct {
 // Read lists at most so many entries of the image in r. Errors are ErrNoImage and
 // those of r.
 func Read(r io.ReaderAt, size int64, entries int) (*Image, error) {
-	i := &reader{ReaderAt: r, size: size, most: entries, image: &Image{Size: size}, byExtent: map[Extent]int{}}
+	i := &reader{ReaderAt: r, size: size, most: entries, image: &Image{Size: size}, byExtent: map[Extent]int{}, dirs: map[string]bool{}}
 	found := false
 	for n := range int64(maxDescriptors) {
 		d := make([]byte, sector)
@@ -245,7 +246,9 @@ func (r *reader) add(rec record, path string, depth int) (*Entry, error) {
 		names = []string{path + rec.rock, path + rec.name}
 	}
 	if rec.dir {
-		if len(r.image.Entries) < r.most {
+		// The same directory has another place in another tree.
+		if !r.dirs[names[0]] && len(r.image.Entries) < r.most {
+			r.dirs[names[0]] = true
 			r.image.Entries = append(r.image.Entries, Entry{Names: names, Dir: true})
 		}
 		return nil, r.directory(rec, names[0]+"/", depth+1)

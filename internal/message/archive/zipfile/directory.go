@@ -136,6 +136,9 @@ func (z *reader) readDirectory(d directory, total int64) (bool, error) {
 	if d.start < 0 || d.start > d.end || d.end > z.size || d.base < 0 {
 		return false, nil
 	}
+	if err := z.correctBase(&d); err != nil {
+		return false, err
+	}
 	for _, known := range z.dirs {
 		if known.start == d.start && known.base == d.base {
 			return true, nil
@@ -179,6 +182,29 @@ func (z *reader) readDirectory(d directory, total int64) (bool, error) {
 	}
 	z.dirs = append(z.dirs, d)
 	return true, nil
+}
+
+// correctBase takes offsets for absolute where the first entry says so: then what
+// stands in front of the archive was known when it was made.
+func (z *reader) correctBase(d *directory) error {
+	if d.base == 0 {
+		return nil
+	}
+	h, _, err := readCentral(bufio.NewReader(io.NewSectionReader(z, d.start, z.size-d.start)))
+	if err != nil || h == nil {
+		return err
+	}
+	if _, err := z.localHeader(d.base + h.offset); err != errNoHeader {
+		return err
+	}
+	switch _, err := z.localHeader(h.offset); err {
+	case nil:
+		d.base = 0
+	case errNoHeader:
+	default:
+		return err
+	}
+	return nil
 }
 
 // list adds an entry and reports whether another directory listed it before:
