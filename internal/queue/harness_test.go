@@ -217,11 +217,10 @@ func (s *memStore) setFail(fn func(op string, id mail.QueueID) error) {
 
 // attempt is one call of Deliver, as a fake transport saw it.
 type attempt struct {
-	id   mail.QueueID
-	to   []string
-	at   time.Duration // since the test began
-	hop  string
-	body string
+	id  mail.QueueID
+	to  []string
+	at  time.Duration // since the test began
+	hop string
 }
 
 // fakeTransport answers attempts with a function.

@@ -118,7 +118,7 @@ func TestNoAcknowledgedMessageIsLostByACrashAtAnyWrite(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			fs := vfs.NewCrashableMem()
-			crash := &crasher{t: t, fs: fs, m: newModel(), percent: c.percent, step: c.step}
+			crash := &crasher{t: t, fs: fs, m: newModel(), percent: c.percent, step: c.step * stride()}
 			o := memOptions(errorfs.Wrap(fs, crash))
 			o.MemTableSize = 1 << 20
 			s := openTest(t, o)

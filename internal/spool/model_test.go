@@ -37,7 +37,8 @@ type doneFate uint8
 const (
 	kept   doneFate = iota
 	maybe           // Done was called
-	synced          // and a commit was acknowledged later
+	gone            // and returned
+	synced          // and a commit that began after that was acknowledged
 )
 
 func newModel() *model { return &model{msgs: make(map[mail.ID]fate)} }
@@ -65,7 +66,7 @@ func (m *model) settle(before map[mail.ID]fate) {
 		f := m.msgs[id]
 		f.done = append([]doneFate(nil), f.done...)
 		for i, d := range old.done {
-			if d != kept {
+			if d >= gone {
 				f.done[i] = synced
 			}
 		}
@@ -96,7 +97,11 @@ func (m *model) commit(s *Spool, body []byte, items int) (mail.ID, error) {
 
 func (m *model) finish(s *Spool, q mail.QueueID) error {
 	m.change(q.Message, func(f *fate) { f.done[q.N-1] = max(f.done[q.N-1], maybe) })
-	return s.Done(q)
+	if err := s.Done(q); err != nil {
+		return err
+	}
+	m.change(q.Message, func(f *fate) { f.done[q.N-1] = max(f.done[q.N-1], gone) })
+	return nil
 }
 
 // verify opens the spool on fs and compares it with what was known before the

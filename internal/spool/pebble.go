@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 
@@ -106,5 +105,5 @@ func (l pebbleLogger) Errorf(format string, args ...any) {
 
 // Fatalf implements pebble.Logger.
 func (l pebbleLogger) Fatalf(format string, args ...any) {
-	l.h.die(errors.New(fmt.Sprintf(format, args...)))
+	l.h.die(fmt.Errorf(format, args...))
 }

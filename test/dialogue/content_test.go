@@ -59,15 +59,20 @@ func TestTheMessageComesOutAsItWentIn(t *testing.T) {
 			c := behind(t, s, gatepost.Settings{}).Hello("")
 			sent := map[string]ledger.Message{}
 			bodies := []string{"", "\r\n", ".\r\n", dots, dots + strings.Repeat("x", 998) + "\r\n" + dots, "no tabs\t, \x01 but \x7f\r\n"}
+			header := len(ledger.Wrap("m00", nil).Data)
 			for _, edge := range []int{4 << 10, 8 << 10, 64 << 10, 256 << 10} {
 				for off := -3; off <= 3; off++ {
 					// The dots of the last lines stand around the edge of a buffer.
-					bodies = append(bodies, lines(edge+off)+dots)
+					bodies = append(bodies, lines(edge-header+off)+dots)
 				}
+			}
+			for shift := range 3 {
+				// Wherever there is another edge, a dot begins a line at it.
+				bodies = append(bodies, strings.Repeat("x", shift)+"\r\n"+strings.Repeat(".\r\n", 300<<10))
 			}
 			bodies = append(bodies, lines(3<<20))
 			for i, body := range bodies {
-				m := ledger.Wrap(fmt.Sprintf("m%d", i), []byte(body))
+				m := ledger.Wrap(fmt.Sprintf("m%02d", i), []byte(body))
 				sent[m.ID] = m
 				if r, err := c.Deliver("ada@out.example", []string{"bob@in.example"}, m.Data); err != nil || r.Code != 250 {
 					t.Fatalf("message %d: %v, %v", i, r, err)
