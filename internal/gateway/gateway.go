@@ -88,7 +88,7 @@ func New(cfg Config) (*Gateway, error) {
 // its bytes travel (RFC 1870 §6.1).
 func (g *Gateway) Mail(_ context.Context, env *mail.Envelope) mail.Decision {
 	if err := g.cfg.Spool.CheckSpace(env.Size); err != nil {
-		return mail.Decision{Act: mail.Defer, Reply: mail.ReplyNoSpace.Reply(), Reason: err.Error()}
+		return deferral(err)
 	}
 	return mail.Decision{}
 }
