@@ -18,10 +18,12 @@ const (
 	base64Line = "line by line"
 	// base64Cut drops what follows junk in a line.
 	base64Cut = "cut at junk"
+	// base64URL takes - and _ for the last two characters (RFC 4648 §5).
+	base64URL = "for URLs"
 )
 
 // base64Variants are the ways that may differ from base64Plain.
-var base64Variants = []string{base64Stop, base64Ignore, base64Zero, base64Group, base64Line, base64Cut}
+var base64Variants = []string{base64Stop, base64Ignore, base64Zero, base64Group, base64Line, base64Cut, base64URL}
 
 // base64Values has the value of each character plus one, zero for what is not of
 // the alphabet.
@@ -103,6 +105,11 @@ func (c *base64Codec) other(dst []byte, ch byte) (out []byte, done bool) {
 			c.n, c.acc = 0, 0
 		}
 	case '\r', ' ', '\t', '\v', '\f':
+	case '-', '_':
+		if c.mode == base64URL {
+			return c.put(dst, 62+uint32(ch&0x10>>4)), false
+		}
+		fallthrough
 	default:
 		c.skipped = c.mode == base64Cut
 	}

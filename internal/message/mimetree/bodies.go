@@ -63,7 +63,9 @@ type contentPlan struct {
 	// container: the stretch was split or is a message, so that only what is
 	// encoded in spite of that is a content of its own.
 	container bool
-	depth     int
+	// guessed: nobody said so, and damage means nothing.
+	guessed bool
+	depth   int
 }
 
 // contents adds the ways to decode one stretch.
@@ -82,6 +84,7 @@ func (b *builder) contents(s *source, p *Part, span mail.Span, plan contentPlan)
 		}
 		c := b.content(s, span, name)
 		c.Main = len(p.Contents) == 0 && name == list[0]
+		plan.guessed = !slices.Contains(plan.enc.list, name)
 		if err := b.addContent(s, p, c, plan); err != nil {
 			return err
 		}
@@ -124,12 +127,12 @@ func (b *builder) addContent(s *source, p *Part, c *Content, plan contentPlan) e
 	if !b.spend(p, c.encodedSize()) {
 		return nil
 	}
-	variants, err := b.check(s, p, c)
-	if err != nil {
-		return err
-	}
-	if plan.container {
-		variants = nil
+	var variants []string
+	if !plan.container && !plan.guessed {
+		var err error
+		if variants, err = b.check(s, p, c); err != nil {
+			return err
+		}
 	}
 	damaged := len(variants) > 0
 	variants = append([]string{""}, variants...)
@@ -263,6 +266,9 @@ func (b *builder) noteMessage(p *Part, blk block) {
 
 // finish finds out which contents are the same and drops all but one.
 func (b *builder) finish() error {
+	for _, p := range b.tree.Parts {
+		p.source = nil
+	}
 	if !b.several {
 		return nil
 	}

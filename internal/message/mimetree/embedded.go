@@ -11,7 +11,7 @@ func embedStart(line []byte) (embed, bool) {
 	case bytes.HasPrefix(line, []byte("begin ")), bytes.HasPrefix(line, []byte("begin\t")):
 		mode, name := cutField(line[len("begin "):])
 		// Outlook takes "begin", two spaces and anything for the start of a file.
-		if !isOctal(mode) && line[6] != ' ' {
+		if !isOctal(mode) && !bytes.HasPrefix(line, []byte("begin  ")) {
 			return embed{}, false
 		}
 		if !isOctal(mode) {

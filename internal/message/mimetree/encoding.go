@@ -55,7 +55,7 @@ func readEncodings(fields []field) encodings {
 			}
 			continue
 		}
-		list := encodingsIn(value)
+		list := encodingsIn(f.value)
 		for _, name := range list {
 			e.add(name)
 		}
@@ -98,10 +98,9 @@ func (e *encodings) say(value string) {
 // encodingsIn finds the encodings that a careless reader could find in a value:
 // "base64 (c)", "64qp", `"base64"`, "=?utf-8?q?base64?=", bas()e64.
 func encodingsIn(value string) []string {
-	value = strings.ToLower(value)
 	var list []string
-	for _, v := range [...]string{value, strings.ToLower(decodeWords(value)), stripComments(value)} {
-		v = strings.Map(keepAlnum, v)
+	for _, v := range [...]string{value, decodeWords(value), stripComments(value)} {
+		v = strings.Map(keepAlnum, strings.ToLower(v))
 		for _, hint := range encodingHints {
 			if strings.Contains(v, hint.part) {
 				list = addString(list, hint.encoding)

@@ -80,6 +80,9 @@ func (b *builder) foundParts(s *source, owner *Part, lines []mark, opens func(ma
 		if m.next > end || s.covered(m.next, end) {
 			continue
 		}
+		if !b.room(entity{parent: owner, depth: s.depth + 1}) {
+			return nil
+		}
 		if err := b.foundPart(s, owner, m, foundEnd{end, last}); err != nil {
 			return err
 		}
@@ -154,7 +157,7 @@ func (b *builder) quotes(s *source, holder *Part, m mark) bool {
 	if slices.ContainsFunc(holder.Types, isMultipart) {
 		return false
 	}
-	if !s.has(holder) {
+	if holder.source != s {
 		// The part whose content was decoded to this source.
 		return isTextPart(holder) && s.textBefore(mail.Span{Start: 0, End: m.start})
 	}

@@ -126,7 +126,7 @@ func (p *blockParser) line(line []byte, at, next int) {
 // or its end.
 func (p *blockParser) afterBlank(fieldFollows bool) {
 	if p.blank != 0 && !fieldFollows {
-		p.others = append(p.others, [2]int{p.blank})
+		p.other(p.blank)
 	}
 	p.blank = 0
 }
@@ -186,9 +186,18 @@ func (p *blockParser) add(f field, value []byte) {
 // let the body begin here.
 func (p *blockParser) noField(at int) {
 	if !p.junk {
-		p.others = append(p.others, [2]int{at})
+		p.other(at)
 	}
 	p.junk = true
+}
+
+// maxOthers bounds the places where the body of one part may begin.
+const maxOthers = 4
+
+func (p *blockParser) other(at int) {
+	if len(p.others) < maxOthers {
+		p.others = append(p.others, [2]int{at})
+	}
 }
 
 // isMboxLine reports a line that mail stores leave in front of a message.
@@ -202,7 +211,8 @@ func isName(name []byte) bool {
 			return false
 		}
 	}
-	return len(name) > 0
+	// A byte order mark hides a field from some programs only.
+	return len(name) > 0 && !bytes.HasPrefix(name, []byte("\xef\xbb\xbf"))
 }
 
 // gather adds to the value of a field.
@@ -216,7 +226,10 @@ func (p *blockParser) gather(i int, text []byte) {
 // hidden looks for a Content- field in a line where not every program sees one:
 // white space or control characters in front, no colon or several.
 func (p *blockParser) hidden(line []byte) {
-	rest := bytes.TrimLeft(line, "\x00\x01\x02\x03\x04\x05\x06\x07\b\t\v\f\r\x0e\x0f\x7f :")
+	rest := bytes.TrimLeft(bytes.TrimPrefix(line, []byte("\xef\xbb\xbf")), " :\t")
+	if bytes.IndexFunc(rest[:min(len(rest), 80)], isControl) >= 0 {
+		rest = bytes.TrimLeft(bytes.Map(dropControl, rest), " :")
+	}
 	name := contentField(rest)
 	if name == "" {
 		return
@@ -226,6 +239,15 @@ func (p *blockParser) hidden(line []byte) {
 		return
 	}
 	p.add(field{name: name}, value)
+}
+
+func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
+
+func dropControl(r rune) rune {
+	if isControl(r) {
+		return -1
+	}
+	return r
 }
 
 // plausible keeps lists of field names, as signatures have them, from being
@@ -250,7 +272,7 @@ func (p *blockParser) bareLine(line []byte, at int) {
 		line, at = line[i+1:], at+i+1
 		end := bytes.IndexByte(line, '\r')
 		if end == 0 {
-			p.others = append(p.others, [2]int{at + 1})
+			p.other(at + 1)
 		}
 		if end < 0 {
 			end = len(line)

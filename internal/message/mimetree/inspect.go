@@ -32,26 +32,38 @@ func (b *builder) inspect(s *source, p *Part, c *Content, depth int) error {
 		}
 		c.Types = Sniff(start)
 	}
+	message := slices.Contains(c.Types, typeMessage) || isMessageFile(p)
 	switch {
 	case c.Types[0] == typeTNEF:
 		return b.tnefContent(s, p, c, depth)
-	case slices.Contains(c.Types, typeMessage) && !slices.ContainsFunc(p.Types, isMessage) && c.Encoding == Identity:
-		if p.Parent == nil || c.span != p.Body || isTextPart(p) {
-			return nil // a text that begins with a field is a text
-		}
-		_, err := b.entity(s, entity{start: c.span.Start, end: c.span.End, parent: p, depth: depth + 1})
-		return err
-	case c.Encoding == Identity:
-		return nil
-	case slices.Contains(c.Types, typeMessage) && !isTextPart(p):
+	case c.Encoding != Identity && slices.ContainsFunc(p.Types, isMessage):
 		return b.nested(p, c, true, depth)
-	case isText(start):
-		return b.nested(p, c, slices.ContainsFunc(p.Types, isMessage), depth)
+	case c.Encoding != Identity && (message || isText(start)):
+		return b.nested(p, c, message && !isTextPart(p), depth)
+	case c.Encoding != Identity || !message || isTextPart(p) || slices.ContainsFunc(p.Types, isMessage):
+		return nil // a text that begins with a field is a text
+	case p.Parent == nil || c.span != p.Body:
+		return nil
 	}
-	return nil
+	_, err = b.entity(s, entity{start: c.span.Start, end: c.span.End, parent: p, depth: depth + 1})
+	return err
 }
 
-func isTextPart(p *Part) bool { return p.Types[0] == "text/plain" || p.Types[0] == "text/html" }
+// isMessageFile reports a name that programs open as a message.
+func isMessageFile(p *Part) bool {
+	found := false
+	p.EachName(func(key string) bool {
+		ext := extension(key)
+		found = ext == "eml" || ext == "mht" || ext == "mhtml" || ext == "nws"
+		return !found
+	})
+	return found
+}
+
+// isTextPart reports a text that is shown, not a file that is opened.
+func isTextPart(p *Part) bool {
+	return (p.Types[0] == "text/plain" || p.Types[0] == "text/html") && len(p.Names) == 0
+}
 
 // isText reports that a content could hold lines that mean something.
 func isText(start []byte) bool { return bytes.IndexByte(start, 0) < 0 }
@@ -108,7 +120,7 @@ func (b *builder) embedded(s *source, owner *Part) error {
 	for i, e := range s.facts.embeds {
 		p := s.holder(owner, e.start)
 		end := s.body.Size()
-		if s.has(p) {
+		if p.source == s {
 			end = p.Body.End
 		}
 		if i+1 < len(s.facts.embeds) {
@@ -167,7 +179,7 @@ func (s *source) holder(p *Part, off int64) *Part {
 	for {
 		next := (*Part)(nil)
 		for _, c := range p.Children {
-			if c.Reading != Embedded && c.Reading != Quoted && c.Header.Start <= off && off < c.Body.End && s.has(c) {
+			if c.Reading != Embedded && c.Reading != Quoted && c.Header.Start <= off && off < c.Body.End && c.source == s {
 				next = c
 				break
 			}
@@ -178,6 +190,3 @@ func (s *source) holder(p *Part, off int64) *Part {
 		p = next
 	}
 }
-
-// has reports whether the part is one of this source.
-func (s *source) has(p *Part) bool { return slices.Contains(s.parts[p.Header.Start], p) }

@@ -206,22 +206,29 @@ func (s *lineScanner) mark(text []byte, m mark) {
 	s.pending, s.lines, s.fields = len(s.facts.marks)-1, 0, false
 }
 
-// maxFollowers is how many lines behind a delimiter may stand in front of a
-// Content- field.
+// maxFollowers is how many lines that are no fields may stand between a delimiter
+// and a Content- field.
 const maxFollowers = 24
 
 // follow looks for a Content- field behind the pending mark.
 func (s *lineScanner) follow(text []byte) {
-	s.lines++
-	rest := bytes.TrimLeft(text[:min(len(text), 200)], "\x00\t\n\v\f\r :")
+	start := text[:min(len(text), 200)]
+	rest := bytes.TrimLeft(start, "\x00\t\n\v\f\r :\xef\xbb\xbf")
+	colon := bytes.IndexByte(rest, ':')
 	switch {
 	case contentField(rest) != "":
 		s.facts.marks[s.pending].flags |= followed
 		s.pending = -1
-	case s.lines > maxFollowers, len(rest) == 0 && s.fields:
+	case len(rest) == 0 && s.fields:
 		s.pending = -1
-	case len(rest) > 0 && len(rest) == len(text) && bytes.IndexByte(rest, ':') > 0:
+	case len(rest) == len(start) && colon > 0 && isName(bytes.TrimRight(rest[:colon], " \t")):
 		s.fields = true
+	case s.fields && len(rest) < len(start):
+		// a folded field
+	default:
+		if s.lines++; s.lines > maxFollowers {
+			s.pending = -1
+		}
 	}
 }
 

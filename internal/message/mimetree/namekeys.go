@@ -84,8 +84,8 @@ func plainName(s string) string {
 	if ascii {
 		return strings.ToLower(s)
 	}
-	s = norm.NFKC.String(s)
-	return strings.Map(func(r rune) rune {
+	s = norm.NFKC.String(strings.ToValidUTF8(s, "\ufffd"))
+	return norm.NFKC.String(strings.Map(func(r rune) rune {
 		switch {
 		case r == '。' || r == 'ꓸ':
 			return '.'
@@ -97,13 +97,19 @@ func plainName(s string) string {
 			return -1
 		}
 		return unicode.ToLower(r)
-	}, s)
+	}, s))
 }
 
-// extension returns what follows the last dot of a key, "" for none.
+// extension returns the letters and digits behind the last dot of a key, "" for
+// none.
 func extension(key string) string {
-	if i := strings.LastIndexByte(key, '.'); i >= 0 && i < len(key)-1 && len(key)-i <= 12 {
-		return key[i+1:]
+	i := strings.LastIndexByte(key, '.')
+	ext := key[i+1:]
+	if n := strings.IndexFunc(ext, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }); n >= 0 {
+		ext = ext[:n]
 	}
-	return ""
+	if i < 0 || len(ext) > 12 {
+		return ""
+	}
+	return ext
 }

@@ -163,7 +163,7 @@ func (v *values) add(s string) {
 func (v *values) soup(text, key string) {
 	noComments := stripComments(text)
 	for _, s := range [...]string{text, noComments, strings.ReplaceAll(text, `\`, ""), strings.ReplaceAll(noComments, `\`, "")} {
-		low := strings.ToLower(s)
+		low := lowerASCII(s)
 		for at, tries := 0, 0; tries < 8; tries++ {
 			i := strings.Index(low[at:], key)
 			if i < 0 {
@@ -180,6 +180,17 @@ func (v *values) soup(text, key string) {
 			}
 		}
 	}
+}
+
+// lowerASCII leaves every byte in its place.
+func lowerASCII(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c | 0x20
+		}
+	}
+	return string(b)
 }
 
 // behindEqual skips white space, comments, quotes and the marks of RFC 2231

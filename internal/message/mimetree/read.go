@@ -155,7 +155,7 @@ func (b *builder) newPart(s *source, e entity, body mail.Span) *Part {
 	p := &Part{
 		Path: "1", Reading: e.reading, Parent: e.parent, Nested: s.outer != nil,
 		Header: mail.Span{Start: e.start, End: body.Start}, Body: body,
-		Raw: s.raw(mail.Span{Start: e.start, End: e.end}),
+		Raw: s.raw(mail.Span{Start: e.start, End: e.end}), source: s,
 	}
 	if e.parent != nil {
 		e.parent.Children = append(e.parent.Children, p)

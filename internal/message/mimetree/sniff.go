@@ -186,11 +186,12 @@ var messageFields = []string{
 }
 
 // isMessageStart reports that a text begins with the header of a message: three
-// fields, two of them of those that messages begin with.
+// fields, two of them of those that messages begin with, and not more lines that
+// are no fields.
 func isMessageStart(start []byte) bool {
 	start = bytes.TrimPrefix(start, []byte("\xef\xbb\xbf"))
 	start = bytes.TrimLeft(start[:min(len(start), 2048)], "\r\n")
-	known, fields := 0, 0
+	known, fields, others := 0, 0, 0
 	for i, line := range bytes.SplitN(start, []byte("\n"), 40) {
 		line = bytes.TrimRight(line, "\r")
 		if len(line) == 0 {
@@ -201,7 +202,8 @@ func isMessageStart(start []byte) bool {
 		}
 		colon := bytes.IndexByte(line, ':')
 		if colon <= 0 || !isName(line[:colon]) {
-			return false
+			others++
+			continue
 		}
 		fields++
 		name := strings.ToLower(string(line[:colon+1]))
@@ -209,5 +211,5 @@ func isMessageStart(start []byte) bool {
 			known++
 		}
 	}
-	return fields >= 3 && known >= 2
+	return fields >= 3 && known >= 2 && others <= fields
 }

@@ -354,10 +354,11 @@ func (b *builder) inspectSection(s *source, p *Part, c *Content) error {
 	if err != nil || len(start) == 0 {
 		return err
 	}
-	switch c.Types = Sniff(start); c.Types[0] {
-	case typeTNEF:
+	c.Types = Sniff(start)
+	switch {
+	case c.Types[0] == typeTNEF:
 		return b.tnefContent(s, p, c, s.depth)
-	case typeMessage:
+	case c.Types[0] == typeMessage || isMessageFile(p):
 		body, err := c.OpenAt(b.ctx)
 		if err != nil {
 			return err

@@ -80,7 +80,8 @@ type Part struct {
 	Children []*Part    `json:"children,omitempty"`
 	Parent   *Part      `json:"-"`
 
-	mime bool // the header has a Content-Type that makes sense
+	mime   bool    // the header has a Content-Type that makes sense
+	source *source // while the tree is built
 }
 
 // Leaf reports whether the part holds content of its own.
