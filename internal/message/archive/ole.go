@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
+	"slices"
 	"strings"
 
 	"gatepost/internal/message/archive/cfb"
@@ -149,7 +150,13 @@ func (s *scope) object(object *oledoc.Object, content *io.SectionReader, name st
 	} else {
 		s.note(symObject, "an embedded file")
 	}
-	e := entry{raws: append(object.Names, name), claimed: object.Size, packed: object.Size}
+	e := entry{claimed: object.Size, packed: object.Size}
+	for _, n := range append(object.Names, name) {
+		// Where the file was on the author's computer is no attempt to leave anything.
+		if n = n[strings.LastIndexAny(n, `/\`)+1:]; n != "" && !slices.Contains(e.raws, n) {
+			e.raws = append(e.raws, n)
+		}
+	}
 	return s.section(e, io.NewSectionReader(content, object.Start, object.Size))
 }
 
