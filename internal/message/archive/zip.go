@@ -40,7 +40,7 @@ func unpackZip(s *scope) error {
 		}
 		s.note(zipSymbols[p.Kind], "%s", shorten(text, 200))
 	}
-	if z.Prefix > 0 && !s.insideOther() {
+	if z.Prefix > 0 && !s.insideOther(z) {
 		s.note(symPrefixed, "a zip archive behind %d bytes of something else", z.Prefix)
 	}
 	watchPackage(s, z)
@@ -56,12 +56,17 @@ func unpackZip(s *scope) error {
 }
 
 // insideOther reports that the object is also something that may well end in a
-// zip: an image or an archive that does not compress.
-func (s *scope) insideOther() bool {
+// zip: an image or an archive that does not compress, or a PDF that carries the
+// zip in a stream.
+func (s *scope) insideOther(z *zipfile.Archive) bool {
 	for _, f := range s.node.formats {
 		switch f {
 		case Tar, ISO, OLE, RAR, SevenZip, Cabinet, UDF:
 			return true
+		case PDF:
+			var b [16]byte
+			n, _ := s.body.ReadAt(b[:], z.Spans[len(z.Spans)-1].End) // what is not there is zero
+			return bytes.HasPrefix(bytes.TrimLeft(b[:n], "\r\n "), []byte("endstream"))
 		}
 	}
 	return false
