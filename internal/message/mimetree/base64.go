@@ -1,11 +1,9 @@
 package mimetree
 
 // The ways in which programs read base64 that is not as RFC 2045 §6.8 wants it.
-// They all agree where it is.
+// They all agree where it is. The first way has no name: what is not of the
+// alphabet is left out, padding ends a group, and another group may follow.
 const (
-	// base64Plain leaves out what is not of the alphabet; padding ends a group, and
-	// another group may follow.
-	base64Plain = ""
 	// base64Stop ends at the first padding.
 	base64Stop = "stop at padding"
 	// base64Ignore takes padding for junk.
@@ -22,7 +20,7 @@ const (
 	base64URL = "for URLs"
 )
 
-// base64Variants are the ways that may differ from base64Plain.
+// base64Variants are the ways that may differ from the first.
 var base64Variants = []string{base64Stop, base64Ignore, base64Zero, base64Group, base64Line, base64Cut, base64URL}
 
 // base64Values has the value of each character plus one, zero for what is not of

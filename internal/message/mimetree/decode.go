@@ -63,6 +63,7 @@ func (s *stream) next(dst []byte) ([]byte, error) {
 	for len(dst) == before && !s.done {
 		n := int(min(int64(decodeChunk), s.end-s.off))
 		s.in = slices.Grow(s.in[:0], n)[:n]
+		dst = slices.Grow(dst, n)
 		if err := readFull(s.body, s.in, s.off); err != nil {
 			return dst, err
 		}

@@ -38,7 +38,7 @@ func (b *builder) inspect(s *source, p *Part, c *Content, depth int) error {
 		return b.tnefContent(s, p, c, depth)
 	case c.Encoding != Identity && slices.ContainsFunc(p.Types, isMessage):
 		return b.nested(p, c, true, depth)
-	case c.Encoding != Identity && (message || isText(start)):
+	case c.Encoding != Identity && (message || isPlainish(c.Types[0]) && isText(start)):
 		return b.nested(p, c, message && !isTextPart(p), depth)
 	case c.Encoding != Identity || !message || isTextPart(p) || slices.ContainsFunc(p.Types, isMessage):
 		return nil // a text that begins with a field is a text

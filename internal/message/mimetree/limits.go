@@ -12,8 +12,8 @@ type Limits struct {
 	// Field is how much of the value of one Content- field is understood, in
 	// bytes; 16 KiB.
 	Field int
-	// Lines is how many lines that look like delimiters are remembered; 50,000
-	// (24 bytes of memory each, or 1.6 MB with their index).
+	// Lines is how many lines that look like delimiters are remembered; 50,000,
+	// which take some 60 bytes of memory each.
 	Lines int
 	// Work is how often the contents of all readings together may cover the
 	// message; 8. A mebibyte comes on top, so that small messages may be read in

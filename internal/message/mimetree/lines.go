@@ -29,24 +29,20 @@ const (
 
 // embed is a line that begins a file inside of text.
 type embed struct {
-	kind       string // Uuencode, "base64" for begin-base64, YEnc or BinHex
-	start      int64
-	next       int64
-	name       string
-	afterBlank bool
+	kind  string // Uuencode, "base64" for begin-base64, YEnc or BinHex
+	start int64
+	next  int64
+	name  string
 }
 
 // lineFacts is what the first pass notes.
 type lineFacts struct {
-	marks  []mark
-	embeds []embed
+	marks      []mark
+	embeds     []embed
+	embedsLost bool // there were more than maxEmbeds
 	// lost says that there were more marks than the limit.
-	lost               bool
-	bareCR, bareLF     int
-	crlf               int
-	nul                bool
-	byText, byCore     map[uint64][]int32
-	embedsLost, longLF bool
+	lost           bool
+	byText, byCore map[uint64][]int32
 }
 
 // lineScanner is the first pass over a source.
@@ -63,7 +59,6 @@ type lineScanner struct {
 	fields   bool
 	maybe    embed // a beginning that the next line has to confirm
 	hasMaybe bool
-	blank    bool // the line before was empty
 }
 
 // maxEmbeds bounds the files inside of the text of one source.
@@ -71,7 +66,7 @@ const maxEmbeds = 1000
 
 // scanLines makes the first pass over the bytes up to end.
 func scanLines(w *window, seed maphash.Seed, maxMarks int) (*lineFacts, error) {
-	s := lineScanner{seed: seed, maxMarks: maxMarks, pending: -1, blank: true}
+	s := lineScanner{seed: seed, maxMarks: maxMarks, pending: -1}
 	for pos := int64(0); pos < w.size; {
 		data, err := w.most(pos, w.size)
 		if err != nil {
@@ -100,9 +95,6 @@ func scanLines(w *window, seed maphash.Seed, maxMarks int) (*lineFacts, error) {
 
 // scan takes whole lines, or a piece of a line that is longer than a window.
 func (s *lineScanner) scan(data []byte, pos int64) {
-	if !s.facts.nul && bytes.IndexByte(data, 0) >= 0 {
-		s.facts.nul = true
-	}
 	for at := 0; at < len(data); {
 		n := bytes.IndexByte(data[at:], '\n') + 1
 		if n == 0 {
@@ -114,9 +106,6 @@ func (s *lineScanner) scan(data []byte, pos int64) {
 		end := 1
 		if n > 1 && line[n-2] == '\r' {
 			end = 2
-			s.facts.crlf++
-		} else {
-			s.facts.bareLF++
 		}
 		if bytes.IndexByte(line[:n-end], '\r') < 0 {
 			s.line(line[:n-end], pos+int64(at), end)
@@ -136,7 +125,6 @@ func (s *lineScanner) crLines(text []byte, pos int64, end int) {
 			s.afterCR = false
 			return
 		}
-		s.facts.bareCR++
 		s.line(text[:i], pos, 1)
 		s.afterCR = true
 		text, pos = text[i+1:], pos+int64(i)+1
@@ -149,7 +137,7 @@ func (s *lineScanner) line(text []byte, pos int64, end int) {
 	before := pos - int64(s.lineEnd)
 	s.lineEnd = end
 	if s.midLine {
-		s.midLine, s.blank = false, false
+		s.midLine = false
 		return
 	}
 	if s.hasMaybe {
@@ -158,11 +146,9 @@ func (s *lineScanner) line(text []byte, pos int64, end int) {
 	if s.pending >= 0 {
 		s.follow(text)
 	}
-	blank := len(text) == 0
-	if !blank {
+	if len(text) > 0 {
 		s.classify(text, pos, next, before)
 	}
-	s.blank = blank
 }
 
 func (s *lineScanner) classify(text []byte, pos, next, before int64) {
@@ -173,7 +159,7 @@ func (s *lineScanner) classify(text []byte, pos, next, before int64) {
 		}
 	case 'b', '=', '(':
 		if e, ok := embedStart(text); ok {
-			e.start, e.next, e.afterBlank = pos, next, s.blank
+			e.start, e.next = pos, next
 			s.maybe, s.hasMaybe = e, true
 		}
 	default:

@@ -6,10 +6,9 @@ import (
 )
 
 // The ways in which programs read an equal sign that RFC 2045 §6.7 does not
-// allow. They all agree where there is none.
+// allow. They all agree where there is none. The first way has no name: the sign
+// stays as it is.
 const (
-	// qpPlain leaves it as it is.
-	qpPlain = ""
 	// qpDropSign drops the sign.
 	qpDropSign = "drop sign"
 	// qpDropDigit drops the sign and a digit behind it.

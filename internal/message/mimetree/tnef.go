@@ -61,7 +61,6 @@ type tnefReader struct {
 	end   int64
 	props int
 	buf   [8]byte
-	err   error // of the body
 	files []tnefFile
 	// texts are bodies of the message itself.
 	texts []mail.Span

@@ -184,26 +184,26 @@ func (r *Reader) blockHeader(size byte) error {
 // filters returns the size of the dictionary of the only filter there may be.
 func filters(fields *bytes.Reader, count int) (int64, error) {
 	const lzma2 = 0x21
-	for range count {
-		id, err := binary.ReadUvarint(fields)
-		if err != nil {
-			return 0, fmt.Errorf("%w filter", errCorrupt)
-		}
-		if id != lzma2 {
-			return 0, fmt.Errorf("%w %#x", ErrFilter, id)
-		}
-		size, err1 := fields.ReadByte()
-		property, err2 := fields.ReadByte()
-		if errors.Join(err1, err2) != nil || size != 1 || count != 1 {
-			return 0, fmt.Errorf("%w filter", errCorrupt)
-		}
-		dict, err := lzma.DecodeDictCap(property)
-		if err != nil {
-			return 0, fmt.Errorf("%w dictionary size", errCorrupt)
-		}
-		return dict, nil
+	if count == 0 {
+		return 0, fmt.Errorf("%w filter", errCorrupt)
 	}
-	return 0, fmt.Errorf("%w filter", errCorrupt)
+	id, err := binary.ReadUvarint(fields)
+	if err != nil {
+		return 0, fmt.Errorf("%w filter", errCorrupt)
+	}
+	if id != lzma2 {
+		return 0, fmt.Errorf("%w %#x", ErrFilter, id)
+	}
+	size, err1 := fields.ReadByte()
+	property, err2 := fields.ReadByte()
+	if errors.Join(err1, err2) != nil || size != 1 || count != 1 {
+		return 0, fmt.Errorf("%w filter", errCorrupt)
+	}
+	dict, err := lzma.DecodeDictCap(property)
+	if err != nil {
+		return 0, fmt.Errorf("%w dictionary size", errCorrupt)
+	}
+	return dict, nil
 }
 
 func (r *Reader) openBlock(dict, content int64) error {
