@@ -83,4 +83,10 @@ type Finding struct {
 	Result Result  `json:"result"`
 	Score  float64 `json:"score,omitempty"`
 	Reason string  `json:"reason,omitempty"`
+	// Part is the path of the part that it is about (mimetree Part.Path), Name
+	// the file in it; "" where it is about the whole message.
+	Part string `json:"part,omitempty"`
+	Name string `json:"name,omitempty"`
+	// Recipients are the addresses (Address.Key) that it concerns; none: all.
+	Recipients []string `json:"recipients,omitempty"`
 }

@@ -108,6 +108,10 @@ type Envelope struct {
 	// needed to be one printable line, cut at 200 bytes.
 	Subject   string `json:"subject,omitempty"`
 	MessageID string `json:"message_id,omitempty"`
+	// Findings is what the content scan saw; Flow verdicts stand at each recipient.
+	Findings []Finding `json:"findings,omitempty"`
+	// ReleasedFrom is the quarantined message that this one was released from.
+	ReleasedFrom ID `json:"released_from,omitzero"`
 }
 
 // Recipient is one RCPT of an envelope.
@@ -119,6 +123,9 @@ type Recipient struct {
 	// ORcpt is the ORCPT parameter, decoded, with its type: "rfc822;a@b.example".
 	ORcpt string `json:"orcpt,omitempty"`
 	Route Route  `json:"route"`
+	// Verdict is what the content flow decided for this recipient; nil where
+	// nothing was scanned.
+	Verdict *Verdict `json:"verdict,omitempty"`
 }
 
 // Route is where the routing sends one recipient.
@@ -130,14 +137,27 @@ type Route struct {
 	// NextHop is the domain whose MX is asked; "" where the transport itself
 	// says where to go.
 	NextHop string `json:"next_hop,omitempty"`
+	// Flow is the content flow that decides about mail for this recipient; "" for
+	// none: nothing is scanned.
+	Flow string `json:"flow,omitempty"`
 }
 
 // Edits describe the delivered message relative to the spooled bytes: Prepend
-// comes first, then the spooled bytes without the spans in Cut. The body after
-// the header section is never touched.
+// comes first, then the spooled bytes without the spans in Cut and with those in
+// Replace exchanged. Only Replace ever touches the body, and only where a verdict
+// takes an attachment out.
 type Edits struct {
-	Prepend []byte `json:"prepend,omitempty"`
-	Cut     []Span `json:"cut,omitempty"`
+	Prepend []byte        `json:"prepend,omitempty"`
+	Cut     []Span        `json:"cut,omitempty"`
+	Replace []Replacement `json:"replace,omitempty"`
+}
+
+// Replacement puts Text in the place of a stretch of the spooled message. The
+// replacements of Edits are in ascending order and overlap neither each other
+// nor a Cut.
+type Replacement struct {
+	Span
+	Text []byte `json:"text"`
 }
 
 // Span is a half-open range of byte offsets into the spooled message. The spans

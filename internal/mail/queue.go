@@ -35,6 +35,9 @@ type QueueItem struct {
 	// HoldReason and HoldBy tell why and by whom the item is held.
 	HoldReason string `json:"hold_reason,omitempty"`
 	HoldBy     string `json:"hold_by,omitempty"`
+	// Edits, where set, are what delivery changes for these recipients, in the
+	// place of the envelope's: their flow marks or strips the message.
+	Edits *Edits `json:"edits,omitempty"`
 }
 
 // Destination is what the scheduler treats as one place: concurrency, pauses

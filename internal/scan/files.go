@@ -1,0 +1,193 @@
+package scan
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+
+	"gatepost/internal/mail"
+	"gatepost/internal/message/archive"
+	"gatepost/internal/message/mimetree"
+)
+
+// Files is what a message carries, in every reading.
+type Files struct {
+	List []File
+	// Findings are what is wrong with archives and documents: modules "archive",
+	// "office" and "pdf"; see package archive for the symbols.
+	Findings []mail.Finding
+	// Links are the places elsewhere that documents refer to.
+	Links []archive.Link
+}
+
+// File is one file, or one way to read one.
+type File struct {
+	// Part is the path of the part that carries it.
+	Part string
+	// Path is the names from the attachment down to the file, where it is in an
+	// archive or document.
+	Path []string
+	// Name is the name to show, "" where it has none.
+	Name string
+	// Keys are the forms of all its names under which lists of names are matched,
+	// lower case (mimetree.NameKeys).
+	Keys []string
+	// Types are the media types by content, Declared those that the header gives.
+	Types    []string
+	Declared []string
+	// Size is in bytes, -1 where it is not known without decoding.
+	Size      int64
+	Encrypted bool
+	// Derived says that it is no file but what was taken out of one: the source
+	// of a macro, a script.
+	Derived bool
+}
+
+// InArchive reports whether the file is inside of another.
+func (f *File) InArchive() bool { return len(f.Path) > 1 }
+
+// sniffSize is how much of a file is looked at for its type; a disk image is
+// known by its bytes from 32769 on.
+const sniffSize = 33 << 10
+
+// Visit is called by Walk: member is nil for the contents of the parts
+// themselves, and content is what can be read of the file.
+type Visit func(f *File, content mail.Body) error
+
+func (in *Input) listFiles(ctx context.Context) (*Files, error) {
+	files := &Files{}
+	var budget *archive.Budget
+	for _, p := range in.Tree.Parts {
+		if !p.Leaf() && len(p.Names) == 0 {
+			continue
+		}
+		files.addPart(p)
+		for _, c := range p.Contents {
+			if in.options.Unpacker == nil || !mayHold(c.Types) {
+				continue
+			}
+			if budget == nil {
+				budget = in.options.Unpacker.NewBudget()
+			}
+			if err := in.unpack(ctx, budget, p, c, files, nil); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return files, nil
+}
+
+// WalkMembers opens the archives and documents of the message again, and calls
+// visit for every member with its content, which is gone when visit returns. It
+// is for modules whose engine does not open them itself.
+func (in *Input) WalkMembers(ctx context.Context, visit Visit) error {
+	if in.options.Unpacker == nil {
+		return nil
+	}
+	budget := in.options.Unpacker.NewBudget()
+	for _, p := range in.Tree.Parts {
+		for _, c := range p.Contents {
+			if !mayHold(c.Types) {
+				continue
+			}
+			if err := in.unpack(ctx, budget, p, c, &Files{}, visit); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// addPart lists the contents of a part, or its names alone where it has none.
+func (f *Files) addPart(p *mimetree.Part) {
+	var keys []string
+	p.EachName(func(key string) bool { keys = append(keys, key); return true })
+	file := File{Part: p.Path, Keys: keys, Declared: p.Types, Size: -1}
+	if len(p.Names) > 0 {
+		file.Name = p.Names[0].Text
+		file.Path = []string{file.Name}
+	}
+	for _, c := range p.Contents {
+		file.Types = union(file.Types, c.Types)
+		if c.Encoding == mimetree.Identity && c.Main {
+			file.Size = c.Raw.End - c.Raw.Start
+		}
+	}
+	f.List = append(f.List, file)
+}
+
+// unpack walks one content of a part.
+func (in *Input) unpack(ctx context.Context, b *archive.Budget, p *mimetree.Part, c *mimetree.Content, files *Files, visit Visit) error {
+	body, err := c.OpenAt(ctx)
+	if err != nil {
+		return err
+	}
+	name := ""
+	if len(p.Names) > 0 {
+		name = p.Names[0].Text
+	}
+	result, err := in.options.Unpacker.Walk(ctx, b, archive.Input{Name: name, Body: body}, func(m *archive.Member) error {
+		file, err := memberFile(p, m)
+		if err != nil {
+			return err
+		}
+		files.List = append(files.List, file)
+		if visit != nil {
+			return visit(&files.List[len(files.List)-1], m.Content)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, f := range result.Findings {
+		f.Part, f.Name = p.Path, strings.Join(f.Path, " > ")
+		if !slices.ContainsFunc(files.Findings, func(g mail.Finding) bool {
+			return g.Module == f.Module && g.Symbol == f.Symbol && g.Part == f.Part && g.Name == f.Name
+		}) {
+			files.Findings = append(files.Findings, f.Finding)
+		}
+	}
+	files.Links = append(files.Links, result.Links...)
+	return nil
+}
+
+func memberFile(p *mimetree.Part, m *archive.Member) (File, error) {
+	f := File{
+		Part: p.Path, Path: slices.Clone(m.Path), Name: m.Name,
+		Size: m.Content.Size(), Encrypted: m.Encrypted, Derived: m.Derived,
+	}
+	for _, name := range m.Names {
+		f.Keys = union(f.Keys, mimetree.NameKeys(name))
+	}
+	start := make([]byte, min(sniffSize, m.Content.Size()))
+	n, err := m.Content.ReadAt(start, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return f, err
+	}
+	if n > 0 {
+		f.Types = mimetree.Sniff(start[:n])
+	}
+	return f, nil
+}
+
+// mayHold reports whether a content of these types can hold other files or
+// programs. Plain text and HTML alone cannot: what is hidden in them (uuencode,
+// base64 in data: links) the tree and the texts bring out.
+func mayHold(types []string) bool {
+	return slices.ContainsFunc(types, func(t string) bool {
+		return t != "text/plain" && t != "text/html" && !strings.HasPrefix(t, "image/") && !strings.HasPrefix(t, "message/")
+	})
+}
+
+// union appends the strings of b that a does not have.
+func union(a, b []string) []string {
+	for _, s := range b {
+		if !slices.Contains(a, s) {
+			a = append(a, s)
+		}
+	}
+	return a
+}
