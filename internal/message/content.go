@@ -25,20 +25,28 @@ type piece struct {
 }
 
 // NewContent returns the content of m with the edits of its envelope applied:
-// Edits.Prepend, then the body without the spans of Edits.Cut. Spans that lie
-// outside of the body or overlap are clipped.
+// Edits.Prepend, then the body without the spans of Edits.Cut and with those of
+// Edits.Replace exchanged. Spans that lie outside of the body or overlap are
+// clipped.
 func NewContent(m mail.Message) *Content {
 	c := &Content{}
 	var edits mail.Edits
 	if m.Envelope != nil {
 		edits = m.Envelope.Edits
 	}
-	c.pieces = make([]piece, 0, 2+len(edits.Cut))
+	c.pieces = make([]piece, 0, 2+len(edits.Cut)+2*len(edits.Replace))
 	c.addMemory(edits.Prepend)
 	at, size := int64(0), m.Body.Size()
-	for _, cut := range edits.Cut {
-		c.addBody(m.Body, at, min(cut.Start, size))
-		at = min(max(at, cut.End), size)
+	for cut, replace := edits.Cut, edits.Replace; len(cut)+len(replace) > 0; {
+		var next mail.Replacement
+		if len(replace) == 0 || len(cut) > 0 && cut[0].Start <= replace[0].Start {
+			next.Span, cut = cut[0], cut[1:]
+		} else {
+			next, replace = replace[0], replace[1:]
+		}
+		c.addBody(m.Body, at, min(next.Start, size))
+		c.addMemory(next.Text)
+		at = min(max(at, next.End), size)
 	}
 	c.addBody(m.Body, at, size)
 	return c

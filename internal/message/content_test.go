@@ -25,6 +25,12 @@ func TestContentAppliesTheEdits(t *testing.T) {
 		{"cuts all", mail.Edits{Cut: []mail.Span{{Start: 0, End: 10}}}, ""},
 		{"cuts nothing", mail.Edits{Cut: []mail.Span{{Start: 5, End: 5}}}, spooled},
 		{"does both", mail.Edits{Prepend: []byte("abc"), Cut: []mail.Span{{Start: 0, End: 5}}}, "abc56789"},
+		{"replaces", mail.Edits{Replace: []mail.Replacement{{Span: mail.Span{Start: 2, End: 4}, Text: []byte("xyz")}}}, "01xyz456789"},
+		{"inserts", mail.Edits{Replace: []mail.Replacement{{Span: mail.Span{Start: 10, End: 10}, Text: []byte("!")}}}, "0123456789!"},
+		{"cuts before and behind what it replaces", mail.Edits{
+			Cut:     []mail.Span{{Start: 0, End: 2}, {Start: 6, End: 7}},
+			Replace: []mail.Replacement{{Span: mail.Span{Start: 3, End: 5}, Text: []byte("x")}, {Span: mail.Span{Start: 8, End: 10}}},
+		}, "2x57"},
 		{"clips a span behind the end", mail.Edits{Cut: []mail.Span{{Start: 8, End: 100}, {Start: 200, End: 300}}}, "01234567"},
 		{"gives no byte twice for overlapping spans", mail.Edits{Cut: []mail.Span{{Start: 2, End: 8}, {Start: 4, End: 5}}}, "0189"},
 	}

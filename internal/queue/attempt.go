@@ -133,10 +133,20 @@ func (q *Queue) choose(item *mail.QueueItem) (open []int, version uint64) {
 	return open, q.pauses.version
 }
 
+// edited is the message as the item's recipients get it.
+func edited(msg message) mail.Message {
+	if msg.item.Edits == nil {
+		return msg.m
+	}
+	env := *msg.m.Envelope // others deliver it with edits of their own
+	env.Edits = *msg.item.Edits
+	return mail.Message{Envelope: &env, Body: msg.m.Body}
+}
+
 // deliver makes the attempt and notes the outcomes on the item. It reports
 // whether there was any, and what was learned of the destination.
 func (q *Queue) deliver(ctx context.Context, j job, msg message, open []int) (changed bool, c contact) {
-	d := &mail.Delivery{ID: j.id, Message: msg.m, NextHop: msg.item.NextHop, Recipients: make([]mail.Recipient, len(open))}
+	d := &mail.Delivery{ID: j.id, Message: edited(msg), NextHop: msg.item.NextHop, Recipients: make([]mail.Recipient, len(open))}
 	for k, i := range open {
 		d.Recipients[k] = msg.item.Recipients[i].Recipient
 	}

@@ -47,6 +47,9 @@ type TransportConfig struct {
 	// ByDomain says that the transport finds its hosts by the recipient's domain
 	// (kind mx), so that each of its items has that domain as its next hop.
 	ByDomain bool
+	// Incoming says that its items wait for the scanner and not for delivery:
+	// lists show them as incoming.
+	Incoming bool
 	Policy   Policy
 }
 

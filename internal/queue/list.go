@@ -98,6 +98,8 @@ type standing struct {
 	// pause holds every recipient that is left, where paused is set.
 	pause  Pause
 	paused bool
+	// incoming says that the item waits for the scanner.
+	incoming bool
 	// giveUp is the age that ends the item, with the time that it was paused.
 	giveUp time.Duration
 }
@@ -107,6 +109,9 @@ func (s standing) state(item *mail.QueueItem) mail.QueueState {
 	if s.place == placeActive {
 		return mail.QueueActive
 	}
+	if s.incoming && item.State == mail.QueueDeferred {
+		return mail.QueueIncoming
+	}
 	return item.State
 }
 
@@ -114,7 +119,7 @@ func (q *Queue) standing(item *mail.QueueItem) standing {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	d, ok := q.sched.find(item.Destination())
-	s := standing{giveUp: d.tc.Policy.GiveUpAfter, missing: d.missing, dead: ok && d.dead, restEnd: d.restEnd}
+	s := standing{giveUp: d.tc.Policy.GiveUpAfter, incoming: d.tc.Incoming, missing: d.missing, dead: ok && d.dead, restEnd: d.restEnd}
 	if h := q.sched.t.find(item.ID); h != 0 {
 		r := q.sched.t.at(h)
 		s.place, s.due = r.place, time.UnixMilli(r.due)

@@ -30,20 +30,23 @@ func (m *matcher) narrows() bool {
 func (m *matcher) mayMatch(r *record, d *destination) bool {
 	age := m.now.Sub(time.Unix(int64(r.created), 0))
 	return r.place != placeNone &&
-		(m.sel.State == "" || r.place.state() == m.sel.State) &&
+		(m.sel.State == "" || d.state(r.place) == m.sel.State) &&
 		(m.sel.Transport == "" || d.key.Transport == m.sel.Transport || d.num == reportsNumber) &&
 		(m.sel.OlderThan == 0 || age >= m.sel.OlderThan) &&
 		(m.sel.NewerThan == 0 || age-time.Second <= m.sel.NewerThan)
 }
 
-// state is the word for the place in lists.
-func (p place) state() mail.QueueState {
+// state is the word in lists for an item of the destination in that place.
+func (d *destination) state(p place) mail.QueueState {
 	switch p {
 	case placeActive:
 		return mail.QueueActive
 	case placeHeld:
 		return mail.QueueHold
 	case placeNew:
+		return mail.QueueIncoming
+	}
+	if d.tc.Incoming {
 		return mail.QueueIncoming
 	}
 	return mail.QueueDeferred

@@ -24,6 +24,10 @@ func (q *Queue) Stats() Stats {
 		if d == nil || d.items == 0 && !d.dead {
 			continue
 		}
+		if d.tc.Incoming {
+			waiting := d.counts[placeReady] + d.counts[placeWaiting] + d.counts[placeParked] + d.counts[placeTaken]
+			st.Incoming, st.Deferred = st.Incoming+waiting, st.Deferred-waiting
+		}
 		st.Destinations = append(st.Destinations, DestinationStats{
 			Destination: d.key,
 			Active:      d.counts[placeActive],

@@ -3,6 +3,7 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -113,6 +114,42 @@ func (s *Spool) UpdateSync(items ...*mail.QueueItem) error {
 	err := s.synced(func(b *pebble.Batch) error { return s.fillUpdate(b, items) })
 	if err != nil {
 		return fmt.Errorf("update items: %w", err)
+	}
+	return nil
+}
+
+// Extend stores the envelope anew and gives the message more items, durably: all
+// or nothing. The queue's items of the message may be under way meanwhile, but
+// none of them may be done before Extend returns. Each new item needs a number
+// that the message never had. It sets env.Size.
+func (s *Spool) Extend(env *mail.Envelope, items []*mail.QueueItem) error {
+	if len(items) == 0 {
+		return fmt.Errorf("extend message %s: %w", env.ID, errNoItems)
+	}
+	old, err := s.Items(env.ID)
+	if err != nil {
+		return fmt.Errorf("extend message: %w", err)
+	}
+	if env.Size, err = s.bodySize(env.ID); err != nil {
+		return fmt.Errorf("extend message: %w", err)
+	}
+	// More than one, so that the item that is done first leaves the body alone.
+	count := uint16(min(len(old)+len(items), math.MaxUint16))
+	err = s.synced(func(b *pebble.Batch) error {
+		e := s.encoders.Get().(*jsonEncoder)
+		defer s.putEncoder(e)
+		if err := setEnvelope(b, e, env, count); err != nil {
+			return err
+		}
+		for _, it := range append(old, items...) {
+			if err := setItem(b, e, it, scheduleOf(it, count, env.Size)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("extend message %s: %w", env.ID, err)
 	}
 	return nil
 }
