@@ -95,6 +95,7 @@ const (
 	ReplyEarlyReject                      // the same: reject
 	ReplyAfterStartTLS                    // plaintext commands behind STARTTLS
 	ReplyLineEnd                          // a command line with a bare CR or LF
+	ReplyQuarantined                      // outcome: held in the quarantine
 	replyCount
 )
 
@@ -176,6 +177,7 @@ var replyTable = [replyCount]struct {
 	ReplyDelivered:        {250, "2.0.0", "Delivered"},
 	ReplyDiscarded:        {250, "2.0.0", "Discarded"},
 	ReplyBadMailbox:       {553, "5.1.3", "Recipient cannot name a mailbox"},
+	ReplyQuarantined:      {250, "2.0.0", "Quarantined"},
 
 	// What a DSN says when there is no reply of the next hop to quote.
 	ReplyNextHopDown:     {451, "4.4.1", "No answer from the next hop"},
