@@ -41,6 +41,9 @@ type Config struct {
 	// postmaster at the first domain.
 	Postmaster mail.Address
 	Domains    []Domain
+	// ContentFlows are the content flows of listeners, by name. Nothing is scanned
+	// for a recipient where neither domain nor listener has one.
+	ContentFlows map[string]string
 	// CheckInterval is how often a recipient file is looked at; default 10 s.
 	CheckInterval time.Duration
 	// Log gets a line when a recipient file was read again, or can't be; nil: none.
@@ -62,4 +65,6 @@ type Domain struct {
 	RecipientFiles []string
 	// Delimiter separates a user from an extension ("+"); "" for none.
 	Delimiter string
+	// ContentFlow decides about mail for the domain; "" leaves it to the listener.
+	ContentFlow string
 }

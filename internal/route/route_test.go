@@ -341,3 +341,40 @@ func BenchmarkRoute(b *testing.B) {
 		}
 	}
 }
+
+func TestContentFlowIsTheDomainsOrElseTheListeners(t *testing.T) {
+	table, errs := New(Config{
+		Hostname: "gw.example.com",
+		Domains: []Domain{
+			{Name: "in.example", Transport: "exchange"},
+			{Name: "strict.example", Aliases: []string{"alias.example"}, Transport: "exchange", ContentFlow: "strict"},
+			{Name: "*", Transport: "internet"},
+		},
+		ContentFlows: map[string]string{"inbound": "normal"},
+	})
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	tests := []struct{ listener, to, want string }{
+		{"inbound", "v@in.example", "normal"},
+		{"inbound", "v@strict.example", "strict"},
+		{"inbound", "v@alias.example", "strict"},
+		{"inbound", "v@out.example", "normal"},
+		{"other", "v@in.example", ""},
+		{"other", "v@strict.example", "strict"},
+		{"inbound", "postmaster", "normal"},
+	}
+	for _, tt := range tests {
+		a, _, err := smtp.ParsePath("<"+tt.to+">", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &mail.Recipient{Address: a, Original: a}
+		if d := table.Route(tt.listener, trusted.session(), r); d.Act != mail.Accept || r.Route.Flow != tt.want {
+			t.Errorf("%s on %s: %s, flow %q, want %q", tt.to, tt.listener, d.Act, r.Route.Flow, tt.want)
+		}
+	}
+	if r, err := table.RouteInternal(mail.Address{Local: "v", Domain: "strict.example", Raw: "v@strict.example"}); err != nil || r.Flow != "" {
+		t.Errorf("mail of our own has the flow %q (%v)", r.Flow, err)
+	}
+}

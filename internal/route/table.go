@@ -15,6 +15,7 @@ import (
 type Table struct {
 	hostname   string
 	postmaster mail.Address
+	flows      map[string]string // content flows by listener
 	// listeners holds the entries of each listener that has some of its own;
 	// everywhere those for all listeners.
 	listeners  map[string]*domains
@@ -39,6 +40,7 @@ type entry struct {
 func New(cfg Config) (*Table, []error) {
 	t := &Table{
 		hostname:   cfg.Hostname,
+		flows:      cfg.ContentFlows,
 		postmaster: cfg.Postmaster,
 		listeners:  map[string]*domains{},
 		everywhere: &domains{named: map[string]*entry{}},
@@ -148,8 +150,16 @@ func (t *Table) Route(listener string, s *mail.Session, r *mail.Recipient) mail.
 		}
 		return reject(mail.ReplyNoSuchUser, "no recipient file of "+e.Name+" lists the recipient")
 	}
-	r.Route = e.route(a)
+	t.send(e, listener, r)
 	return mail.Decision{}
+}
+
+// send fills in the route of a recipient that the entry takes.
+func (t *Table) send(e *entry, listener string, r *mail.Recipient) {
+	r.Route = e.route(r.Address)
+	if r.Route.Flow = e.ContentFlow; r.Route.Flow == "" {
+		r.Route.Flow = t.flows[listener]
+	}
 }
 
 // nobody decides about a recipient whose domain has no entry that this client may use.
@@ -180,7 +190,8 @@ func (t *Table) toPostmaster(listener string, s *mail.Session, r *mail.Recipient
 	if e == nil {
 		return reject(mail.ReplyNoSuchUser, "there is no domain whose postmaster could get this")
 	}
-	r.Address, r.Route = to, e.route(to)
+	r.Address = to
+	t.send(e, listener, r)
 	return mail.Decision{}
 }
 
