@@ -96,6 +96,7 @@ const (
 	ReplyAfterStartTLS                    // plaintext commands behind STARTTLS
 	ReplyLineEnd                          // a command line with a bare CR or LF
 	ReplyQuarantined                      // outcome: held in the quarantine
+	ReplyDMARC                            // the domain of the author asks for it
 	replyCount
 )
 
@@ -174,6 +175,7 @@ var replyTable = [replyCount]struct {
 	ReplyEarlyReject:      {554, "5.5.0", "Client spoke out of turn"},
 	ReplyAfterStartTLS:    {421, "4.7.0", "Commands after STARTTLS, closing connection"},
 	ReplyLineEnd:          {500, "5.5.2", "Lines must end with CR LF"},
+	ReplyDMARC:            {550, "5.7.1", "Refused as the DMARC policy of the sender's domain asks"},
 	ReplyDelivered:        {250, "2.0.0", "Delivered"},
 	ReplyDiscarded:        {250, "2.0.0", "Discarded"},
 	ReplyBadMailbox:       {553, "5.1.3", "Recipient cannot name a mailbox"},
