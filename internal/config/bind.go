@@ -70,6 +70,19 @@ func (s scope) sub(name string) (schema, path string) {
 
 // table binds the keys of n, which may be nil where the file has no such table.
 func (b *binder) table(v reflect.Value, n *node, s scope) {
+	keys, known := b.restOf(v, n, s, b.keys(v, n, s))
+	if n == nil || !known {
+		return
+	}
+	for _, name := range n.names {
+		if !slices.ContainsFunc(keys, func(k key) bool { return k.name == name }) {
+			b.unknown(n.kids[name], name, s, keys)
+		}
+	}
+}
+
+// keys binds the keys that the fields of v have.
+func (b *binder) keys(v reflect.Value, n *node, s scope) []key {
 	keys := keysOf(v.Type())
 	for _, k := range keys {
 		field := v.Field(k.index)
@@ -86,14 +99,7 @@ func (b *binder) table(v reflect.Value, n *node, s scope) {
 		b.places[field.Addr().Interface()] = p
 		b.field(field, kid, k, scope{schema, path, at.pos}, p)
 	}
-	if n == nil {
-		return
-	}
-	for _, name := range n.names {
-		if !slices.ContainsFunc(keys, func(k key) bool { return k.name == name }) {
-			b.unknown(n.kids[name], name, s, keys)
-		}
-	}
+	return keys
 }
 
 // field binds one key, or its default where the file does not have it.
@@ -176,10 +182,13 @@ func (b *binder) tables(v reflect.Value, n *node, s scope, p *place) {
 	}
 }
 
-// label tells one [[table]] from the others: by its name if it has one.
+// label tells one [[table]] from the others: by its name if it has one, a block
+// by its use.
 func label(n *node, i int) string {
-	if name := n.kids["name"]; name != nil && name.kind == kindString && name.text != "" {
-		return "." + quoteKey(name.text)
+	for _, key := range []string{"name", "use"} {
+		if name := n.kids[key]; name != nil && name.kind == kindString && name.text != "" {
+			return "." + quoteKey(name.text)
+		}
 	}
 	return fmt.Sprintf("#%d", i+1)
 }
@@ -187,6 +196,9 @@ func label(n *node, i int) string {
 // list binds a list of scalars. What can't be read is left out.
 func (b *binder) list(v reflect.Value, n *node, k key, s scope, p *place) {
 	t := v.Type()
+	if k.tag.Get("single") == "true" && n.kind != kindArray {
+		n = &node{kind: kindArray, pos: n.pos, key: n.key, elems: []*node{n}}
+	}
 	if n.kind != kindArray {
 		b.wrongType(n, t, s, p)
 		return

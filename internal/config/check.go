@@ -61,6 +61,11 @@ func (v *validator) check() {
 	v.checkTransports()
 	v.checkDKIM()
 	v.checkLoops()
+	v.checkStore()
+	v.checkQuarantine()
+	v.checkLearning()
+	v.checkFilters()
+	v.checkFlows()
 }
 
 func (v *validator) checkGlobal() {

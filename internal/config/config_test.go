@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/rogpeppe/go-internal/txtar"
@@ -190,6 +191,15 @@ func notYetProblems(text string) []Problem {
 func with(schema, value string) string {
 	section, key, ok := strings.Cut(schema, ".")
 	switch {
+	case strings.Contains(key, "flows."):
+		key, stage, _ := strings.Cut(key, ".")
+		return with(section+"."+key, "{ "+stage+" = "+value+" }")
+	case section == "filter":
+		return smallest + "\n[[filter]]\nname = \"x\"\nthen = \"mark\"\nwhen = { sender = \"a@b.example\" }\n" + key + " = " + value + "\n"
+	case schema == "flow.stage":
+		return smallest + "\n[[flow]]\nname = \"x\"\nblocks = [{ use = \"filters\" }]\nstage = " + value + "\n"
+	case schema == "flow.blocks.use":
+		return smallest + "\n[[flow]]\nname = \"x\"\nstage = \"content\"\nblocks = [{ use = " + value + " }]\n"
 	case !ok:
 		return smallest + "\n[" + section + "]\nsomething = " + value + "\n"
 	case section == "listener" || section == "domain" || section == "transport":
@@ -258,6 +268,9 @@ func TestEveryKeyIsRead(t *testing.T) {
 		{"transport smtp", cfg.Transports[0], Transport{}}, {"auth", *cfg.Transports[0].Auth, Auth{}},
 		{"retry", cfg.Transports[0].Retry, defaults.Transports[0].Retry},
 		{"timeouts", cfg.Transports[0].Timeouts, defaults.Transports[0].Timeouts}, {"lookup", cfg.Transports[1].Lookup, Lookup{}},
+		{"store", cfg.Store, defaults.Store}, {"clamav", cfg.ClamAV, defaults.ClamAV}, {"bayes", cfg.Bayes, defaults.Bayes}, {"autolearn", *cfg.Bayes.Autolearn, Autolearn{12, -1}},
+		{"quarantine", cfg.Quarantine, defaults.Quarantine}, {"digest", *cfg.Quarantine.Digest, Digest{At: TimeOfDay(7 * time.Hour), From: cfg.Postmaster}},
+		{"flows", cfg.Listeners[0].Flows, Flows{}}, {"filter", cfg.Filters[0], Filter{Direction: "any"}}, {"flow", cfg.Flows[0], Flow{}},
 	} {
 		got, none := reflect.ValueOf(pair.got), reflect.ValueOf(pair.none)
 		for _, k := range keysOf(got.Type()) {
@@ -268,6 +281,52 @@ func TestEveryKeyIsRead(t *testing.T) {
 				t.Errorf("%s.%s was not read: %v", pair.name, k.name, got.Field(k.index))
 			}
 		}
+	}
+}
+
+// TestEveryParameterOfEveryBlockIsRead does for the blocks what
+// TestEveryKeyIsRead does for the rest.
+func TestEveryParameterOfEveryBlockIsRead(t *testing.T) {
+	dir := t.TempDir()
+	writeFixtures(t, dir)
+	archive, err := txtar.ParseFile("testdata/full.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, problems := loadCase(t, dir, archive)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	blocks := cfg.Flows[0].Blocks
+	for _, kind := range blockKinds {
+		i := slices.IndexFunc(blocks, func(b Block) bool { return b.Use == kind.use })
+		if i < 0 {
+			t.Errorf("no block %s in the full configuration", kind.use)
+			continue
+		}
+		none := kind.params()
+		b := &binder{places: map[any]*place{}}
+		b.table(reflect.ValueOf(none).Elem(), nil, scope{})
+		got := reflect.ValueOf(blocks[i].Params)
+		if got.Type() != reflect.TypeOf(none) {
+			t.Errorf("%s has the parameters %s", kind.use, got.Type())
+			continue
+		}
+		for _, k := range keysOf(got.Elem().Type()) {
+			if value := got.Elem().Field(k.index); reflect.DeepEqual(value.Interface(), reflect.ValueOf(none).Elem().Field(k.index).Interface()) {
+				t.Errorf("%s.%s was not read: %v", kind.use, k.name, value)
+			}
+		}
+	}
+	if b := blocks[0]; b.Label != "who" || b.Timeout != 5*time.Second {
+		t.Errorf("label %q, timeout %s", b.Label, b.Timeout)
+	}
+	if b := blocks[2]; b.Timeout != 20*time.Second {
+		t.Errorf("clamav has the timeout %s, not that of its section", b.Timeout)
+	}
+	zones := blocks[5].Params.(*LinksBlock).Zones
+	if got := fmt.Sprint(zones); got != "[dbl.example.org dbl.example.net=127.0.1.2-99*4 white.example.org=127.0.0.10*-2.5]" {
+		t.Errorf("zones %s", got)
 	}
 }
 

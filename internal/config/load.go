@@ -153,6 +153,7 @@ func (v *validator) computedDefaults() {
 			}
 		}
 	}
+	v.scanDefaults()
 }
 
 // readFile reads a file that must not be larger than limit bytes.

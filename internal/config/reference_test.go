@@ -86,27 +86,38 @@ type structDoc struct {
 
 func readDocs(t *testing.T) map[string]structDoc {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "types.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
 	docs := map[string]structDoc{}
-	for _, decl := range file.Decls {
-		gen, ok := decl.(*ast.GenDecl)
-		if !ok || gen.Tok != token.TYPE {
-			continue
+	for _, name := range []string{"types.go", "flowtypes.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
 		}
-		spec := gen.Specs[0].(*ast.TypeSpec)
-		d := structDoc{text: paragraph(gen.Doc.Text()), fields: map[string]string{}}
-		for _, f := range spec.Type.(*ast.StructType).Fields.List {
-			ft := reflect.StructTag(strings.Trim(f.Tag.Value, "`"))
-			if text := paragraph(f.Doc.Text()); text != "" || !isSection(f.Type) {
-				d.fields[ft.Get("toml")] = text
+		for _, decl := range file.Decls {
+			gen, ok := decl.(*ast.GenDecl)
+			if !ok || gen.Tok != token.TYPE {
+				continue
+			}
+			spec := gen.Specs[0].(*ast.TypeSpec)
+			if st, ok := spec.Type.(*ast.StructType); ok {
+				docs[spec.Name.Name] = readDoc(gen, st)
 			}
 		}
-		docs[spec.Name.Name] = d
 	}
 	return docs
+}
+
+func readDoc(gen *ast.GenDecl, st *ast.StructType) structDoc {
+	d := structDoc{text: paragraph(gen.Doc.Text()), fields: map[string]string{}}
+	for _, f := range st.Fields.List {
+		if f.Tag == nil {
+			continue
+		}
+		ft := reflect.StructTag(strings.Trim(f.Tag.Value, "`"))
+		if text := paragraph(f.Doc.Text()); text != "" || !isSection(f.Type) {
+			d.fields[ft.Get("toml")] = text
+		}
+	}
+	return d
 }
 
 // isSection tells fields that are sections of their own, which need no comment.
@@ -115,7 +126,7 @@ func isSection(e ast.Expr) bool {
 		e = a.Elt
 	}
 	id, ok := e.(*ast.Ident)
-	return ok && strings.Contains(" Admin TLS DNS Limits Queue Listener Domain Transport DKIM ", " "+id.Name+" ")
+	return ok && strings.Contains(" Admin Store TLS DNS Limits Queue ClamAV Bayes Quarantine Listener Domain Transport DKIM Filter Flow ", " "+id.Name+" ")
 }
 
 func paragraph(s string) string { return strings.Join(strings.Fields(s), " ") }
@@ -134,6 +145,7 @@ func reference(t *testing.T) string {
 			writeKeys(&b, docs, elem, "")
 		}
 	}
+	writeBlocks(&b, docs)
 	writeLater(&b)
 	writeRules(t, &b)
 	return b.String()
@@ -158,9 +170,35 @@ func writeKeys(b *strings.Builder, docs map[string]structDoc, t reflect.Type, pr
 	}
 }
 
+// writeBlocks describes each block of a flow.
+func writeBlocks(b *strings.Builder, docs map[string]structDoc) {
+	b.WriteString(blocksHead)
+	for _, kind := range blockKinds {
+		params := reflect.TypeOf(kind.params()).Elem()
+		fmt.Fprintf(b, "\n### %s\n\n%s", kind.use, upper(docs[params.Name()].text[len(params.Name())+1:]))
+		switch {
+		case kind.timeout != 0:
+			fmt.Fprintf(b, " Its `timeout` is %s by default.", formatDuration(kind.timeout))
+		case kind.use == "clamav":
+			b.WriteString(" Its `timeout` is that of [clamav] by default.")
+		}
+		if kind.repeats {
+			b.WriteString(" A flow may hold several, with different parameters.")
+		}
+		b.WriteString("\n\n")
+		writeKeys(b, docs, params, "")
+	}
+}
+
 // traits is the type of a key, its default and what bounds it.
 func traits(t reflect.Type, k key) string {
 	parts := []string{referenceType(t)}
+	switch {
+	case k.tag.Get("port") == "socket":
+		parts[0] = "socket"
+	case k.tag.Get("single") == "true":
+		parts[0] += ", or one " + referenceType(t.Elem())
+	}
 	if enum := k.tag.Get("enum"); enum != "" {
 		choices := strings.Split(enum, ",")
 		for i := range choices {
@@ -195,7 +233,8 @@ func referenceType(t reflect.Type) string {
 	names := map[string]string{
 		"Size": "size", "Rate": "rate", "Duration": "duration", "Path": "path", "Name": "name", "DomainName": "domain",
 		"Prefix": "network", "Addr": "IP address", "Address": "mail address", "HostPort": "address and port", "Source": "source",
-		"int": "number", "string": "string", "bool": "true or false",
+		"int": "number", "string": "string", "bool": "true or false", "float64": "number",
+		"BaseURL": "URL", "URL": "URL", "TimeOfDay": "time of day", "Zone": "DNS list", "Action": "action",
 	}
 	elem := elemOf(t)
 	name := names[elem.Name()]
@@ -286,6 +325,7 @@ How values are written:
 | duration | ms, s, m (minutes), h, d | ` + "`\"90s\"`, `\"2d\"`, `\"1h30m\"`" + ` |
 | network | address/length, or one address | ` + "`\"10.0.0.0/8\"`, `\"2001:db8::/32\"`, `\"192.0.2.7\"`" + ` |
 | address and port | an IPv6 address stands in brackets before a port | ` + "`\"10.0.0.5:25\"`, `\"[::1]:25\"`, `\"mail.example.com\"`" + ` |
+| socket | of a service on this host or another | ` + "`\"unix:/run/clamav/clamd.ctl\"`, `\"tcp:10.0.0.7:3310\"`" + ` |
 | path | relative to the directory of the configuration file | ` + "`\"/etc/gatepost/key.pem\"`, `\"key.pem\"`" + ` |
 | name | letters, digits, ".", "_" and "-" | ` + "`\"inbound\"`" + ` |
 | domain | international ones as people write them, or as A-labels | ` + "`\"example.com\"`, `\"bücher.example\"`" + ` |
@@ -299,6 +339,16 @@ This page is made from the source of Gatepost; don't edit it.
 
 These keys stand before the first [section].
 
+`
+
+const blocksHead = `
+## Blocks of a flow
+
+Each stands in ` + "`blocks`" + ` of a [[flow]] as ` + "`{ use = \"NAME\", key = value, … }`" + `, with these keys besides ` + "`use`, `label` and `timeout`" + `.
+
+Actions: ` + "`deliver`" + ` goes on, and at most counts something; ` + "`mark`" + ` delivers with marks in the header; ` + "`quarantine`, `discard`," + `
+` + "`reject`" + ` (5xx) and ` + "`defer`" + ` (4xx, the client tries again) are final. Where the message was accepted already (` + "`processing = \"queued\"`" + `),
+the quarantine takes what would be refused.
 `
 
 const laterHead = `

@@ -26,6 +26,9 @@ const (
 	ruleControlChar  rule = "control-char"  // a value with a line end or another control character
 	ruleBadSelector  rule = "bad-selector"  // not a DKIM selector
 	ruleBadDelimiter rule = "bad-delimiter" // not a recipient delimiter
+	ruleBadURL       rule = "bad-url"       // not a URL, or not one of this kind
+	ruleBadTime      rule = "bad-time"      // not a time of day
+	ruleBadZone      rule = "bad-zone"      // not a DNS list
 	ruleNoHostname   rule = "no-hostname"   // hostname is not set, and the host has no usable name
 )
 
@@ -35,6 +38,9 @@ const (
 	ruleDanglingListener  rule = "dangling-listener"  // no listener has this name
 	ruleDanglingTransport rule = "dangling-transport" // no transport has this name
 	ruleDanglingDKIM      rule = "dangling-dkim"      // no DKIM key has this name
+	ruleDanglingFlow      rule = "dangling-flow"      // no flow has this name
+	ruleDanglingFilter    rule = "dangling-filter"    // no filter has this name
+	ruleDuplicateBlock    rule = "duplicate-block"    // a block stands in a flow twice
 	ruleDuplicateListen   rule = "duplicate-listen"   // two services on one address and port
 	ruleDuplicateDomain   rule = "duplicate-domain"   // two entries for one domain of one listener; aliases count
 	ruleDuplicateElement  rule = "duplicate-element"  // a value stands in a list twice
@@ -62,6 +68,10 @@ const (
 	ruleBadPath        rule = "bad-path"        // a path with an unknown placeholder
 	ruleSocket         rule = "socket"          // a socket where there can be none
 	ruleTLSPolicy      rule = "tls-policy"      // a TLS policy that can't be met
+	ruleWrongStage     rule = "wrong-stage"     // a flow of another stage
+	ruleNoScanner      rule = "no-scanner"      // a flow asks a virus scanner that is not there
+	ruleDigest         rule = "digest"          // digests without what they need
+	ruleThresholds     rule = "thresholds"      // scores in an order that makes no sense
 	ruleRetry          rule = "retry"           // a schedule that contradicts itself
 	ruleLimits         rule = "limits"          // limits that contradict each other
 )
@@ -79,5 +89,11 @@ const (
 	ruleWarnNoEntries  rule = "no-recipients"    // a recipient file without entries
 	ruleWarnUnusedDKIM rule = "unused-dkim"      // a DKIM key that no transport uses
 	ruleWarnResolver   rule = "dane-resolver"    // DANE without a name server on this host
+	ruleWarnNoScore    rule = "no-score"         // a block gives a score that nothing looks at, or a block score that does nothing
+	ruleWarnNoFilters  rule = "unused-filter"    // filters that no flow applies
+	ruleWarnUnusedFlow rule = "unused-flow"      // a flow that nothing names
+	ruleWarnTimeout    rule = "long-timeout"     // a block may take longer than the whole flow
+	ruleWarnPassword   rule = "password-in-url"  // a password in the configuration itself
+	ruleWarnNoAnswer   rule = "digest-links"     // digests with links that this node does not answer
 	ruleWarnShortName  rule = "short-hostname"   // a host name without a domain
 )

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
+	"math"
 	"net/netip"
 	"reflect"
 	"strconv"
@@ -29,13 +31,17 @@ func (b *binder) scalar(v reflect.Value, n *node, k key, s scope, p *place) {
 		want = kindBool
 	case reflect.Int:
 		want = kindInteger
+	case reflect.Float64:
+		want = kindFloat
 	}
-	if n.kind != want {
+	if n.kind != want && (want != kindFloat || n.kind != kindInteger) {
 		b.wrongType(n, v.Type(), s, p)
 		return
 	}
 	if row := notYetValue(s.schema, n.text); row != nil {
 		p.bad = true
+		// What refers to it can still say more; there will be no Config.
+		setScalar(v, n.text, k, b.dir)
 		f := row.fault()
 		f.hint = "this version has " + quotedList(strings.Split(k.tag.Get("enum"), ","))
 		if k.tag.Get("enum") == "" {
@@ -106,6 +112,11 @@ func setScalar(v reflect.Value, text string, k key, dir string) *fault {
 		}
 		v.SetInt(n)
 		return nil
+	case float64:
+		return set(v)(parseNumber(text))
+	case mail.Action:
+		v.SetString(text)
+		return nil
 	case Path:
 		v.SetString(string(absolute(text, dir)))
 		return nil
@@ -114,6 +125,9 @@ func setScalar(v reflect.Value, text string, k key, dir string) *fault {
 	case HostPort:
 		if text == "" {
 			return nil
+		}
+		if k.tag.Get("port") == "socket" {
+			return set(v)(parseSocket(text, dir))
 		}
 		return set(v)(parseHostPort(text, portTag(k), dir))
 	}
@@ -135,6 +149,14 @@ func setQuantity(v reflect.Value, text string, k key) *fault {
 		return set(v)(parseIP(text))
 	case mail.Address:
 		return set(v)(parseMailAddress(text))
+	case BaseURL:
+		return set(v)(parseBaseURL(text))
+	case URL:
+		return set(v)(parseURL(text, k.tag.Get("schemes"), k.tag.Get("example")))
+	case TimeOfDay:
+		return set(v)(parseTimeOfDay(text))
+	case Zone:
+		return set(v)(parseZone(text))
 	case Name:
 		if star {
 			return &fault{ruleBadName, `"*" can't stand here`, ""}
@@ -173,23 +195,40 @@ func portTag(k key) int {
 
 // checkRange holds numbers and quantities against the tags min and max.
 func checkRange(v reflect.Value, n *node, k key) *fault {
-	if v.Kind() != reflect.Int && v.Kind() != reflect.Int64 {
-		return nil
-	}
 	low, high := k.tag.Get("min"), k.tag.Get("max")
 	switch {
-	case low != "" && v.Int() < bound(v.Type(), low, k):
+	case low != "" && compareNumbers(v, bound(v.Type(), low, k)) < 0:
 		return &fault{ruleOutOfRange, n.literal() + " is too small", rangeHint(k)}
-	case high != "" && v.Int() > bound(v.Type(), high, k):
+	case high != "" && compareNumbers(v, bound(v.Type(), high, k)) > 0:
 		return &fault{ruleOutOfRange, n.literal() + " is too large", rangeHint(k)}
 	}
 	return nil
 }
 
-func bound(t reflect.Type, text string, k key) int64 {
+func compareNumbers(a, b reflect.Value) int {
+	if a.Kind() == reflect.Float64 {
+		return cmp.Compare(a.Float(), b.Float())
+	}
+	return cmp.Compare(a.Int(), b.Int())
+}
+
+func bound(t reflect.Type, text string, k key) reflect.Value {
 	v := reflect.New(t).Elem()
 	setScalar(v, text, k, "")
-	return v.Int()
+	return v
+}
+
+// parseNumber reads a number with or without a fraction, not one of the strange
+// ones.
+func parseNumber(s string) (float64, *fault) {
+	n, err := strconv.ParseFloat(strings.ReplaceAll(s, "_", ""), 64)
+	if whole, wholeErr := strconv.ParseInt(s, 0, 64); wholeErr == nil {
+		n, err = float64(whole), nil // 0x10
+	}
+	if err != nil || math.IsNaN(n) || math.IsInf(n, 0) {
+		return 0, &fault{ruleOutOfRange, s + " is no number to count with", ""}
+	}
+	return n, nil
 }
 
 func rangeHint(k key) string {
@@ -228,6 +267,8 @@ func typeNoun(t reflect.Type) string {
 		return "true or false"
 	case reflect.TypeFor[int]():
 		return "a whole number"
+	case reflect.TypeFor[float64]():
+		return "a number"
 	case reflect.TypeFor[Size]():
 		return "a size"
 	case reflect.TypeFor[Rate]():
@@ -251,6 +292,8 @@ func wanted(t reflect.Type) string {
 		return "true or false without quotes"
 	case reflect.TypeFor[int]():
 		return "it without quotes, such as 20"
+	case reflect.TypeFor[float64]():
+		return "it without quotes, such as 5 or 2.5"
 	case reflect.TypeFor[Size]():
 		return `"50MiB" or the like`
 	case reflect.TypeFor[Rate]():
@@ -269,7 +312,7 @@ func wanted(t reflect.Type) string {
 
 // exampleLiteral writes the tag example as it would stand in a file.
 func exampleLiteral(t reflect.Type, example string) string {
-	if t.Kind() == reflect.Slice || t.Kind() == reflect.Int && t == reflect.TypeFor[int]() || t.Kind() == reflect.Bool {
+	if t.Kind() == reflect.Slice || t == reflect.TypeFor[int]() || t.Kind() == reflect.Float64 || t.Kind() == reflect.Bool {
 		return example
 	}
 	return strconv.Quote(example)

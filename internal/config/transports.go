@@ -16,7 +16,7 @@ func (v *validator) checkTransports() {
 	}
 	for i := range c.Transports {
 		t := &c.Transports[i]
-		if t.Kind == "" {
+		if t.Kind == "" || !v.ok(&t.Kind) {
 			continue
 		}
 		v.checkKind(t)

@@ -34,16 +34,22 @@ type Config struct {
 	// delivered to anyone else, and alarms.
 	Postmaster mail.Address `toml:"postmaster" default:"(postmaster at the first [[domain]])" example:"postmaster@example.com"`
 
-	Admin  Admin  `toml:"admin"`
-	TLS    TLS    `toml:"tls"`
-	DNS    DNS    `toml:"dns"`
-	Limits Limits `toml:"limits"`
-	Queue  Queue  `toml:"queue"`
+	Admin      Admin      `toml:"admin"`
+	Store      Store      `toml:"store"`
+	TLS        TLS        `toml:"tls"`
+	DNS        DNS        `toml:"dns"`
+	Limits     Limits     `toml:"limits"`
+	Queue      Queue      `toml:"queue"`
+	ClamAV     ClamAV     `toml:"clamav"`
+	Bayes      Bayes      `toml:"bayes"`
+	Quarantine Quarantine `toml:"quarantine"`
 
 	Listeners  []Listener  `toml:"listener"`
 	Domains    []Domain    `toml:"domain"`
 	Transports []Transport `toml:"transport"`
 	DKIM       []DKIM      `toml:"dkim"`
+	Filters    []Filter    `toml:"filter"`
+	Flows      []Flow      `toml:"flow"`
 }
 
 // Admin is the HTTP service for monitoring: `/healthz` says whether Gatepost is
@@ -58,6 +64,25 @@ type Admin struct {
 	// File with the bearer token that `/metrics` asks for. Empty: only clients
 	// on this host may read it.
 	MetricsTokenFile Path `toml:"metrics_token_file" default:"" example:"/etc/gatepost/metrics.token"`
+	// How people reach this service: the links in digests begin with it. Scheme,
+	// host and perhaps a port; never taken from a request.
+	BaseURL BaseURL `toml:"base_url" default:"" example:"https://gw.example.com"`
+}
+
+// Store is where records live that several nodes may share: the index of the
+// quarantine with its messages, what was trained, reputation. Mail on its way is
+// not there but in data_dir.
+type Store struct {
+	// Empty: an SQLite database in data_dir. For several nodes the URL of a
+	// PostgreSQL database, "postgres://user@host/database", with the options of
+	// libpq after a "?". While it is away, mail is accepted, scanned and delivered
+	// all the same, and what was to be written is caught up with afterwards.
+	URL string `toml:"url" default:"" example:"postgres://gatepost@db.example.com/gatepost?sslmode=verify-full"`
+	// File whose first line is the password for the database; readable by
+	// Gatepost only.
+	PasswordFile Path `toml:"password_file" default:"" example:"store.pw"`
+	// The name of this node, different on each node of one database.
+	Node Name `toml:"node" default:"(hostname)" example:"gw1"`
 }
 
 // TLS is the certificate of every listener that does not name its own.
@@ -125,6 +150,33 @@ type Limits struct {
 	MaxHops int `toml:"max_hops" default:"50" min:"10" max:"1000"`
 	// The largest header section of a message.
 	MaxHeaderSize Size `toml:"max_header_size" default:"1MiB" min:"64KiB" max:"16MiB"`
+	// How deep parts of a message may lie in parts. What lies deeper is not looked
+	// at, and the message is treated as on_limit of the block structure says; the same
+	// goes for the next four.
+	MIMEDepth int `toml:"mime_depth" default:"50" min:"5" max:"200"`
+	// Parts of one message, all ways to read it together.
+	MIMEParts int `toml:"mime_parts" default:"2000" min:"50" max:"100000"`
+	// How deep archives may lie in archives.
+	ArchiveDepth int `toml:"archive_depth" default:"8" min:"1" max:"50"`
+	// Files in all archives and documents of a message together.
+	ArchiveFiles int `toml:"archive_files" default:"5000" min:"1" max:"1000000"`
+	// Their size together, unpacked.
+	ArchiveBytes Size `toml:"archive_bytes" default:"500MiB" min:"1MiB" max:"16GiB"`
+	// How long a whole content flow may take. What has not answered by then counts
+	// as unknown. Clients wait for the answer ten minutes at least, so this must be
+	// less.
+	ScanTimeout time.Duration `toml:"scan_timeout" default:"60s" min:"1s" max:"9m"`
+	// How much decoded text of a message is looked at for words and links.
+	ScanText Size `toml:"scan_text" default:"1MiB" min:"16KiB" max:"64MiB"`
+	// A larger message is not scanned but treated as on_limit of the block structure
+	// says.
+	MaxScanSize Size `toml:"max_scan_size" default:"(max_message_size)" min:"64KiB" max:"2GiB" example:"30MiB"`
+	// Where files from archives are unpacked that are too large for memory; emptied
+	// at the start.
+	ScanTemp Path `toml:"scan_temp" default:"(tmp in data_dir)" example:"/var/tmp/gatepost"`
+	// How many messages are scanned at once from the incoming queue, for listeners
+	// with `processing = "queued"`. 0: twice the number of CPUs.
+	Scanners int `toml:"scanners" default:"0" min:"0" max:"10000"`
 	// Disk space in data_dir that is left free: below it new mail gets 452 4.3.1.
 	FreeDisk Size `toml:"free_disk" default:"500MiB" min:"0B"`
 }
@@ -144,6 +196,63 @@ type Queue struct {
 	MaxReturn Size `toml:"max_return" default:"1MiB" min:"1KiB" max:"100MiB"`
 	// How long a next hop that does not answer rests at most, until it is tried again.
 	MaxRest time.Duration `toml:"max_rest" default:"10m" min:"1s" max:"1d"`
+}
+
+// ClamAV is the virus scanner that the block clamav asks: a clamd of version 1.0 or
+// later, on this host or another. Gatepost shows it the EICAR test file at the start
+// and again and again, so that one that lost its signatures is noticed.
+type ClamAV struct {
+	// Where clamd listens: "unix:/path" or "tcp:host:port". Empty: there is none,
+	// and a flow that names clamav is an error.
+	Address HostPort `toml:"address" default:"" port:"socket" example:"unix:/run/clamav/clamd.ctl"`
+	// How long one scan may take, where the block does not say.
+	Timeout time.Duration `toml:"timeout" default:"30s" min:"1s" max:"9m"`
+	// What is larger is not sent to clamd, which counts as on_limit. Not more than
+	// clamd's StreamMaxLength, which is 100 MiB in recent versions.
+	MaxSize Size `toml:"max_size" default:"100MiB" min:"64KiB" max:"4GiB"`
+	// Connections to clamd at once; not more than its MaxThreads.
+	Sessions int `toml:"sessions" default:"8" min:"1" max:"1000"`
+	// How often clamd must find the EICAR test file.
+	CanaryInterval time.Duration `toml:"canary_interval" default:"1m" min:"1s" max:"1d"`
+}
+
+// Bayes is how the statistical filter of the block bayes learns.
+type Bayes struct {
+	// Messages of each kind, ham and spam, that must have been learned before there
+	// are scores.
+	MinTrained int `toml:"min_trained" default:"50" min:"1" max:"1000000"`
+	// Learn and judge for each domain by itself, rather than for all together.
+	PerDomain bool `toml:"per_domain" default:"false"`
+	// Learn from messages that the other blocks are sure of. Absent: learn only what
+	// people train.
+	Autolearn *Autolearn `toml:"autolearn"`
+}
+
+// Autolearn is when a message is learned without being told. The score of the block
+// bayes itself does not count.
+type Autolearn struct {
+	// Above this score, as spam.
+	SpamOver float64 `toml:"spam_over" default:"12.0" min:"1" max:"1000"`
+	// Below this score, as ham.
+	HamUnder float64 `toml:"ham_under" default:"-1.0" min:"-1000" max:"1"`
+}
+
+// Quarantine is how long messages are kept that were not delivered, and who hears
+// of them.
+type Quarantine struct {
+	// Age at which a message is deleted.
+	Keep time.Duration `toml:"keep" default:"30d" min:"1h" max:"3650d"`
+	// Tell recipients each day what was kept from them, with links to have it
+	// delivered. Viruses are not among it. Absent: no digests.
+	Digest *Digest `toml:"digest"`
+}
+
+// Digest is the daily mail about the quarantine.
+type Digest struct {
+	// When it is sent, in this host's time zone.
+	At TimeOfDay `toml:"at" default:"07:00"`
+	// Its sender.
+	From mail.Address `toml:"from" default:"(the postmaster)" example:"quarantine@example.com"`
 }
 
 // Listener is one service that accepts mail.
@@ -182,6 +291,18 @@ type Listener struct {
 	// What becomes of clients that send message data before they are told to:
 	// as for pregreet.
 	Pipelining string `toml:"pipelining" default:"score" enum:"score,defer,reject"`
+	// inline: a message is scanned before its last line is answered, so that it can be
+	// refused. queued: it is made durable and answered, then scanned; what would be
+	// refused goes into the quarantine, as nobody is left to refuse it to.
+	Processing string `toml:"processing" default:"inline" enum:"inline,queued"`
+	// Names of the [[flow]] for each stage. Without a content flow nothing is scanned.
+	Flows Flows `toml:"flows"`
+}
+
+// Flows names a flow for each stage.
+type Flows struct {
+	// The flow that decides about messages.
+	Content Name `toml:"content" default:"" example:"inbound"`
 }
 
 // Domain is a domain whose mail is yours to take, and where that mail goes.
@@ -208,6 +329,8 @@ type Domain struct {
 	// Character between a user's name and an extension: with "+", the recipient
 	// user+anything is known if user is. Empty: no extensions.
 	RecipientDelimiter string `toml:"recipient_delimiter" default:"" example:"+"`
+	// Names of the [[flow]] for mail to this domain, in the place of the listener's.
+	Flows Flows `toml:"flows"`
 }
 
 // Transport is a way to a next hop.

@@ -1,9 +1,11 @@
 package config
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
+	"time"
 )
 
 // Size is a number of bytes.
@@ -70,6 +72,62 @@ func (h HostPort) String() string {
 		return ""
 	}
 	return net.JoinHostPort(h.Host, strconv.Itoa(h.Port))
+}
+
+// Socket is the address as the configuration writes that of a service on this
+// host or another: "unix:/path" or "tcp:host:port".
+func (h HostPort) Socket() string {
+	switch {
+	case h.Unix != "":
+		return "unix:" + h.Unix
+	case h.IsZero():
+		return ""
+	}
+	return "tcp:" + h.String()
+}
+
+// BaseURL is the beginning of links: scheme, host and perhaps a port, "" where
+// none is set. It does not end with a slash.
+type BaseURL string
+
+// URL is where a service is asked.
+type URL string
+
+// TimeOfDay is the time since midnight on the clock on the wall.
+type TimeOfDay time.Duration
+
+// Hour is 0 to 23.
+func (t TimeOfDay) Hour() int { return int(time.Duration(t) / time.Hour) }
+
+// Minute is 0 to 59.
+func (t TimeOfDay) Minute() int { return int(time.Duration(t) % time.Hour / time.Minute) }
+
+// String is the time as the file writes it: "07:00".
+func (t TimeOfDay) String() string { return fmt.Sprintf("%02d:%02d", t.Hour(), t.Minute()) }
+
+// Zone is a DNS list: its zone, which answers count and how much.
+type Zone struct {
+	Domain DomainName
+	// Low and High are the first and last answer that counts as a listing; both
+	// are invalid where every address in 127.0.0.0/8 does.
+	Low, High netip.Addr
+	// Score is what a listing counts; 0 where the list does not say.
+	Score float64
+}
+
+// String is the list as the file writes it.
+func (z Zone) String() string {
+	s := string(z.Domain)
+	if z.Low.IsValid() {
+		s += "=" + z.Low.String()
+		if z.High != z.Low {
+			s += "-" + strconv.Itoa(int(z.High.As4()[3]))
+		}
+	}
+	if z.Score != 0 {
+		s += "*" + strconv.FormatFloat(z.Score, 'f', -1, 64)
+	}
+	return s
 }
 
 // Source is where recipients are looked up.

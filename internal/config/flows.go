@@ -1,0 +1,150 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+)
+
+func (v *validator) checkFlows() {
+	c := v.cfg
+	uniqueNames(v, c.Flows, func(f *Flow) *Name { return &f.Name })
+	for i := range c.Listeners {
+		v.checkFlowNames(&c.Listeners[i].Flows)
+	}
+	for i := range c.Domains {
+		v.checkFlowNames(&c.Domains[i].Flows)
+	}
+	for i := range c.Flows {
+		f := &c.Flows[i]
+		if f.Stage == "content" {
+			v.checkBlocks(f)
+		}
+		if f.Name != "" && v.ok(&f.Stage) && !v.usesFlow(f.Name) {
+			v.warn(ruleWarnUnusedFlow, f, "no listener and no domain names this flow: it looks at no mail", fmt.Sprintf("write flows = { content = %q } in a [[listener]]", f.Name))
+		}
+	}
+}
+
+// checkFlowNames wants that the flows are there and of the right stage.
+func (v *validator) checkFlowNames(flows *Flows) {
+	names := make([]Name, 0, len(v.cfg.Flows))
+	for i := range v.cfg.Flows {
+		names = append(names, v.cfg.Flows[i].Name)
+	}
+	v.named(ruleDanglingFlow, &flows.Content, "flow", names)
+	for i := range v.cfg.Flows {
+		f := &v.cfg.Flows[i]
+		if flows.Content != "" && f.Name == flows.Content && f.Stage != "content" && f.Stage != "" {
+			v.report(ruleWrongStage, &flows.Content, fmt.Sprintf("the flow %q is one of the stage %q, not %q", f.Name, shorten(f.Stage), "content"), "")
+		}
+	}
+}
+
+func (v *validator) usesFlow(name Name) bool {
+	c := v.cfg
+	return slices.ContainsFunc(c.Listeners, func(l Listener) bool { return l.Flows.Content == name }) ||
+		slices.ContainsFunc(c.Domains, func(d Domain) bool { return d.Flows.Content == name })
+}
+
+func (v *validator) checkBlocks(f *Flow) {
+	for i := range f.Blocks {
+		b := &f.Blocks[i]
+		if b.Params == nil {
+			continue
+		}
+		if j := slices.IndexFunc(f.Blocks[:i], func(before Block) bool { return sameBlock(&before, b) }); j >= 0 {
+			v.report(ruleDuplicateBlock, &b.Use, fmt.Sprintf("%q stands in this flow a second time", b.Use), fmt.Sprintf("the first is in line %d", v.places[&f.Blocks[j].Use].line))
+		}
+		v.checkBlock(b)
+	}
+	v.checkScores(f)
+}
+
+// sameBlock reports whether the second of two blocks would only do again what
+// the first did.
+func sameBlock(a, b *Block) bool {
+	if a.Use != b.Use || a.Params == nil {
+		return false
+	}
+	if findBlock(a.Use).repeats {
+		return reflect.DeepEqual(a.Params, b.Params)
+	}
+	return true
+}
+
+func (v *validator) checkBlock(b *Block) {
+	if b.Use == "score" && v.isSet(&b.Timeout) {
+		v.report(ruleUnusedKey, &b.Timeout, `the block "score" takes no time`, "take it out")
+	}
+	if limit := v.cfg.Limits.ScanTimeout; v.isSet(&b.Timeout) && v.ok(&v.cfg.Limits.ScanTimeout) && b.Timeout > limit {
+		v.warn(ruleWarnTimeout, &b.Timeout, fmt.Sprintf("is %s, but the whole flow may take %s", formatDuration(b.Timeout), formatDuration(limit)), "make it shorter, or scan_timeout in [limits] longer")
+	}
+	switch p := b.Params.(type) {
+	case *ClamAVBlock:
+		if at := &v.cfg.ClamAV.Address; at.IsZero() && v.ok(at) {
+			v.report(ruleNoScanner, &b.Use, "there is no virus scanner: [clamav] has no address", `write address = "unix:/run/clamav/clamd.ctl" in [clamav], or take this block out`)
+		}
+	case *AuthResBlock:
+		unique(v, ruleDuplicateElement, p.ARCTrusted)
+	case *FiltersBlock:
+		v.checkFilterNames(p)
+	case *LinksBlock:
+		unique(v, ruleDuplicateElement, p.Zones)
+	case *RspamdBlock:
+		v.secret(&p.PasswordFile, "password")
+	case *ScoreBlock:
+		v.checkThresholds(p)
+	}
+}
+
+// checkThresholds wants that more score has graver consequences.
+func (v *validator) checkThresholds(p *ScoreBlock) {
+	type threshold struct {
+		name string
+		at   *float64
+	}
+	last := threshold{}
+	for _, t := range []threshold{{"mark", &p.Mark}, {"quarantine", &p.Quarantine}, {"reject", &p.Reject}} {
+		if *t.at == 0 || !v.ok(t.at) {
+			continue
+		}
+		if last.at != nil && *t.at < *last.at {
+			v.report(ruleThresholds, t.at, fmt.Sprintf("%s is %s, but %s is %s: the lesser action has the higher score", t.name, number(*t.at), last.name, number(*last.at)), "order them mark, quarantine, reject")
+			continue
+		}
+		last = t
+	}
+	if p.SubjectTag != "" && p.Mark == 0 && v.ok(&p.Mark) {
+		v.report(ruleUnusedKey, &p.SubjectTag, "is set, but no message is marked", "write mark = 5, or take it out")
+	}
+}
+
+// checkScores finds scores that nothing looks at, and a block score that has
+// nothing to look at or nothing to do.
+func (v *validator) checkScores(f *Flow) {
+	isScore := func(b Block) bool { return b.Use == "score" }
+	at := slices.IndexFunc(f.Blocks, isScore)
+	for i := range f.Blocks {
+		b := &f.Blocks[i]
+		kind := findBlock(b.Use)
+		if kind == nil || !kind.scores || i < at || !v.ok(&b.Use) {
+			continue
+		}
+		if at < 0 {
+			v.warn(ruleWarnNoScore, &b.Use, "gives a score, but no block score looks at it", `add { use = "score", mark = 5, quarantine = 8 } at the end`)
+		} else {
+			v.warn(ruleWarnNoScore, &b.Use, "gives a score, but the block score stands before it", "move the block score to the end")
+		}
+	}
+	if at < 0 {
+		return
+	}
+	if p, ok := f.Blocks[at].Params.(*ScoreBlock); ok && p.Mark == 0 && p.Quarantine == 0 && p.Reject == 0 && v.ok(&p.Mark, &p.Quarantine, &p.Reject) {
+		v.warn(ruleWarnNoScore, &f.Blocks[at].Use, "has no threshold: no score has a consequence", "write mark = 5, quarantine = 8 or the like")
+	}
+}
+
+// number writes a score as the file would.
+func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
