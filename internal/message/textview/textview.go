@@ -7,14 +7,16 @@
 //     it can be and reported.
 //   - The work is bounded by Limits, never superlinear, and memory by Limits.Text.
 //   - All strings are valid UTF-8.
+//
+// HTML is rendered from a stream of tokens, without a tree: what matters is which
+// words stand together and which are seen, not the layout. Styles count where
+// they stand in an element, or in a style sheet under a plain selector.
 package textview
 
 import (
-	"context"
+	"strings"
 
 	"gatepost/internal/mail"
-	"gatepost/internal/message"
-	"gatepost/internal/message/mimetree"
 )
 
 // View is the texts and links of one message.
@@ -42,6 +44,8 @@ type Text struct {
 	// invisible elements, tiny or background-coloured text, comments.
 	Shown  string
 	Hidden string
+	// Title is the title of an HTML document.
+	Title string
 	// Main says that most programs show this text.
 	Main bool
 	// Cut says that the text is longer than Limits.Text.
@@ -59,13 +63,67 @@ type URL struct {
 	// Scheme and Host are lower case; Host is "" for data: and the like.
 	Scheme string
 	Host   string
+	// Port is "" for the default port of the scheme.
+	Port string
+	// Domain is the part of Host that was registered, by the public suffix list;
+	// "" for IP addresses and for names that nobody can have registered.
+	Domain string
 	// Text is what the reader sees in the place of the link, "" for a bare URL.
 	Text string
-	// From says where it stands: "text", "href", "src", "form", "base", "refresh",
-	// "style", "nested" (in the query of another) and so on.
+	// From says where it stands: "text", "subject", "href", "src", "form", "base",
+	// "refresh", "style", "script", "comment" (one for certain programs) or
+	// "nested" (in the query of another).
 	From string
+	// Via is the host of the URL that holds a nested one.
+	Via string
+	// Tricks is what is odd about the way it is written.
+	Tricks Tricks
 	// Part is the path of the part.
 	Part string
+}
+
+// Tricks is a set of ways to write an address so that it reads otherwise than it
+// works.
+type Tricks uint16
+
+// The tricks.
+const (
+	// TrickUser: something stands before an @ in front of the host.
+	TrickUser Tricks = 1 << iota
+	// TrickNumber: the host is an IP address that is not written as one: in
+	// decimal, octal or hexadecimal.
+	TrickNumber
+	// TrickEscaped: characters of the host are percent-encoded.
+	TrickEscaped
+	// TrickBackslash: backslashes stand for slashes before or in the host.
+	TrickBackslash
+	// TrickControl: tabs or line ends stand inside of the scheme or host.
+	TrickControl
+	// TrickWide: the host is written with characters that stand for others, full
+	// width letters or other dots.
+	TrickWide
+	// TrickMixed: letters of scripts that look alike stand together in a label
+	// of the host, or a label looks like Latin letters and has none.
+	TrickMixed
+	// TrickDefanged: the scheme is hxxp or the like.
+	TrickDefanged
+)
+
+// trickNames are in the order of the bits.
+var trickNames = [...]string{"user", "number", "escaped", "backslash", "control", "wide", "mixed-script", "defanged"}
+
+// Has reports whether t has all of the tricks of u.
+func (t Tricks) Has(u Tricks) bool { return t&u == u }
+
+// String lists the tricks: "user,escaped".
+func (t Tricks) String() string {
+	var names []string
+	for i, name := range trickNames {
+		if t&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ",")
 }
 
 // Limits bound a View; a zero field takes its default.
@@ -74,10 +132,4 @@ type Limits struct {
 	Text int64
 	// URLs is how many different links are kept; default 1000.
 	URLs int
-}
-
-// Read makes the view of a message. The errors are those of reading the body and
-// of ctx.
-func Read(ctx context.Context, tree *mimetree.Tree, header *message.Header, limits Limits) (*View, error) {
-	return &View{}, ctx.Err()
 }
