@@ -3,8 +3,6 @@ package dkim
 import (
 	"slices"
 	"strings"
-
-	"gatepost/internal/message"
 )
 
 // maxInstances bounds how many fields of one name are signed. Beyond it the
@@ -36,12 +34,10 @@ func closed() []string {
 }
 
 // fieldNames is h=: each name as often as it is signed.
-func (s *Signer) fieldNames(header *message.Header) []string {
-	counts := make(map[string]int)
-	for _, f := range header.Fields() {
-		if f.Name != "" {
-			counts[strings.ToLower(f.Name)]++
-		}
+func (s *Signer) fieldNames(index *fieldIndex) []string {
+	counts := make(map[string]int, len(index.places))
+	for name, places := range index.places {
+		counts[name] = len(places)
 	}
 	over, once := lowerAll(s.opts.Oversign), closed()
 	var names []string

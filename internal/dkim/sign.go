@@ -10,7 +10,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"hash"
 	"strconv"
 	"strings"
 	"time"
@@ -130,13 +129,13 @@ func (g Group) Sign(ctx context.Context, c *message.Content) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sign message: %w", err)
 	}
-	now := time.Now()
+	now, index := time.Now(), indexFields(header)
 	var out []byte
 	for _, s := range g {
 		if s.opts.OnlyAuthor && !hasAuthorIn(header, s.domain) {
 			continue
 		}
-		if out, err = s.appendSignature(out, header, read.bodyHash(s.opts.Body), now); err != nil {
+		if out, err = s.appendSignature(out, index, read.bodyHash(s.opts.Body), now); err != nil {
 			return nil, fmt.Errorf("sign message: %w", err)
 		}
 	}
@@ -144,10 +143,10 @@ func (g Group) Sign(ctx context.Context, c *message.Content) ([]byte, error) {
 }
 
 // appendSignature appends one DKIM-Signature field.
-func (s *Signer) appendSignature(out []byte, header *message.Header, bodyHash []byte, now time.Time) ([]byte, error) {
-	names := s.fieldNames(header)
+func (s *Signer) appendSignature(out []byte, index *fieldIndex, bodyHash []byte, now time.Time) ([]byte, error) {
+	names := s.fieldNames(index)
 	field := s.unsigned(names, bodyHash, now)
-	value, err := s.sign(header, names, field)
+	value, err := s.sign(index, names, field)
 	if err != nil {
 		return nil, err
 	}
@@ -158,38 +157,15 @@ func (s *Signer) appendSignature(out []byte, header *message.Header, bodyHash []
 
 // sign computes the signature over the named fields and the signature field
 // itself, which ends with an empty b= (RFC 6376 §3.7).
-func (s *Signer) sign(header *message.Header, names []string, field string) ([]byte, error) {
+func (s *Signer) sign(index *fieldIndex, names []string, field string) ([]byte, error) {
 	h := sha256.New()
-	hashFields(h, s.opts.Header, header, names)
-	// Without the line end that every other field has.
-	canonical := s.opts.Header.appendField(nil, field)
-	h.Write(canonical[:len(canonical)-len(crlf)])
+	index.hashFields(h, s.opts.Header, names, nowhere)
+	hashUnsigned(h, s.opts.Header, field)
 	if s.algorithm == "ed25519-sha256" {
 		// RFC 8463 §3: PureEd25519 over the hash.
 		return s.key.Sign(rand.Reader, h.Sum(nil), crypto.Hash(0))
 	}
 	return s.key.Sign(rand.Reader, h.Sum(nil), crypto.SHA256)
-}
-
-// hashFields hashes the instances of names from the bottom of the header section
-// up; an instance that does not exist is the empty string (RFC 6376 §5.4.2).
-func hashFields(h hash.Hash, canon Canon, header *message.Header, names []string) {
-	fields := header.Fields()
-	below := make(map[string]int, len(names)) // where to look on for each name
-	var buf []byte
-	for _, name := range names {
-		i, ok := below[name]
-		if !ok {
-			i = len(fields)
-		}
-		for i--; i >= 0 && !fields[i].Is(name); i-- {
-		}
-		below[name] = max(i, 0)
-		if i >= 0 {
-			buf = canon.appendField(buf[:0], fields[i].Raw())
-			h.Write(buf)
-		}
-	}
 }
 
 // unsigned returns the signature field up to an empty b=, without line end.

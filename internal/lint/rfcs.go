@@ -82,6 +82,7 @@ var standards = []standard{
 	{5890, "Internationalized Domain Names for Applications: Definitions", ""},
 	{5891, "Internationalized Domain Names in Applications: Protocol", ""},
 	{5952, "A Recommendation for IPv6 Address Text Representation", ""},
+	{6008, "Authentication-Results Registration for Differentiating among Cryptographic Results", ""},
 	{6125, "Representation and Verification of Domain-Based Application Service Identity in TLS (replaced by 9525)", ""},
 	{6151, "Updated Security Considerations for the MD5 Message-Digest", ""},
 	{6152, "SMTP Service Extension for 8-bit MIME Transport", ""},
