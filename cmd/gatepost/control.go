@@ -86,6 +86,11 @@ func (c *client) do(method, address string, body io.Reader, v any) error {
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	return c.answer(req, v)
+}
+
+// answer sends a request and decodes what comes back into v.
+func (c *client) answer(req *http.Request, v any) error {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return c.explain(err)

@@ -18,6 +18,12 @@ import (
 type Config struct {
 	Queue  Queue
 	Health Health
+	// Quarantine, where set, is served under /api/v1/quarantine.
+	Quarantine Quarantine
+	// DigestLinks, where set, answers the links in digests, on TCP.
+	DigestLinks DigestLinks
+	// Content looks at single messages; nil: its paths answer 404.
+	Content Content
 	// Metrics answers a scrape.
 	Metrics http.Handler
 	// MetricsTokenFile holds the bearer token for /metrics on TCP; "" lets
@@ -92,6 +98,10 @@ func (s *Server) API() http.Handler {
 	s.routeChanges(r)
 	s.routePauses(r)
 	s.routeProcess(r)
+	if s.cfg.Quarantine != nil {
+		s.routeQuarantine(r)
+	}
+	s.routeContent(r)
 	r.handle("GET", "/healthz", s.health(everything))
 	if s.cfg.Metrics != nil {
 		r.handle("GET", "/metrics", s.cfg.Metrics.ServeHTTP)
@@ -99,12 +109,16 @@ func (s *Server) API() http.Handler {
 	return r
 }
 
-// Public is the handler for TCP: /healthz, and /metrics where it is allowed.
+// Public is the handler for TCP: /healthz, /metrics where it is allowed, and the
+// pages behind the links of digests.
 func (s *Server) Public() http.Handler {
 	r := newRouter()
 	r.handle("GET", "/healthz", s.health(s.mayReadMetrics))
 	if s.cfg.Metrics != nil {
 		r.handle("GET", "/metrics", s.metrics)
+	}
+	if s.cfg.DigestLinks != nil {
+		s.routeDigestLinks(r)
 	}
 	return r
 }

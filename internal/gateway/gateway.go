@@ -56,6 +56,10 @@ type Config struct {
 	MaxHops int
 	// MaxHeaderSize bounds the header section in bytes; default 1 MiB.
 	MaxHeaderSize int64
+	// Content is what scans and decides about content.
+	Content Content
+	// Queued are the listeners whose messages are answered first and scanned then.
+	Queued map[string]bool
 }
 
 // Gateway serves any number of sessions at once.
@@ -65,6 +69,7 @@ type Gateway struct{ cfg Config }
 const (
 	defaultMaxHops       = 50
 	defaultMaxHeaderSize = 1 << 20
+	defaultBudget        = time.Minute
 )
 
 // New returns a gateway over the given parts.
@@ -80,6 +85,9 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	if cfg.MaxHeaderSize <= 0 {
 		cfg.MaxHeaderSize = defaultMaxHeaderSize
+	}
+	if cfg.Content.Budget <= 0 {
+		cfg.Content.Budget = defaultBudget
 	}
 	return &Gateway{cfg: cfg}, nil
 }

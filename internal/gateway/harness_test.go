@@ -41,6 +41,10 @@ type rigOptions struct {
 	maxHeader int64
 	// noPostmaster leaves out the one who gets the reports that have no way.
 	noPostmaster bool
+	// content is what the listener's flow "inbound" is made of.
+	content gateway.Content
+	// queued scans after the answer.
+	queued bool
 }
 
 func newRig(t *testing.T, o rigOptions) *rig {
@@ -52,8 +56,9 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	}
 	r.spool = openSpool(t, spool.Options{FS: fs, FreeSpace: o.freeSpace, Reserve: o.reserve, MemTableSize: 1 << 20})
 	table, errs := route.New(route.Config{
-		Hostname:   "gw.example.com",
-		Postmaster: address(t, "postmaster@in.example"),
+		Hostname:     "gw.example.com",
+		Postmaster:   address(t, "postmaster@in.example"),
+		ContentFlows: map[string]string{"inbound": "inbound"},
 		Domains: []route.Domain{
 			{Name: "in.example", Transport: "next"},
 			{Name: "*", Transport: "mx", AsksMX: true},
@@ -70,6 +75,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		Postmaster: postmaster, Hostname: "gw.example.com", Spool: r.spool, Queue: r.queue, Router: table,
 		Log: slog.New(slog.DiscardHandler), Traffic: r.traffic,
 		MaxHops: o.maxHops, MaxHeaderSize: o.maxHeader,
+		Content: o.content, Queued: map[string]bool{"inbound": o.queued},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -239,6 +245,16 @@ func delivered(t *testing.T, m mail.Message) string {
 		t.Fatal(err)
 	}
 	return b.String()
+}
+
+// deliveredItem is the message as the recipients of its n-th item get it.
+func (r *rig) deliveredItem(a added, n int) string {
+	r.t.Helper()
+	env := *a.m.Envelope
+	if e := a.items[n].Edits; e != nil {
+		env.Edits = *e
+	}
+	return delivered(r.t, mail.Message{Envelope: &env, Body: a.m.Body})
 }
 
 // crlf turns the line ends of a Go literal into those of the wire.

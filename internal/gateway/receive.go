@@ -16,6 +16,8 @@ type Intake struct {
 	g    *Gateway
 	env  *mail.Envelope
 	body *spool.Writer
+	// answers are the replies for each recipient, where the client takes them.
+	answers []mail.Reply
 }
 
 // Open prepares the spool for the message of env, at DATA or the first BDAT.
@@ -33,14 +35,45 @@ func (in *Intake) Abort() { in.body.Abort() }
 // in the envelope's facts; the reply goes to the final dot.
 func (in *Intake) Commit(ctx context.Context) mail.Reply {
 	m := mail.Message{Envelope: in.env, Body: in.body.Body()}
-	header, refusal := in.g.readHeader(m)
-	if refusal.Act != mail.Accept {
-		return in.g.refused(in, refusal)
+	header, refused := in.g.readHeader(m)
+	if refused.Act != mail.Accept {
+		return in.g.refused(in, refused)
 	}
 	in.g.trace(m, header)
-	items := split(in.env)
+	if in.g.scansLater(in.env) {
+		return in.keep(ctx, m, []*mail.QueueItem{scanItem(in.env)})
+	}
+	seen, err := in.g.inspect(ctx, m)
+	if err != nil {
+		return in.g.refused(in, deferral(err))
+	}
+	if in.env.PRDR && seen != nil {
+		in.answers = answers(in.env)
+		refused = jointRefusal(in.answers)
+	} else {
+		refused = refusal(in.env)
+	}
+	in.g.learn(seen, in.env)
+	if refused.Act != mail.Accept {
+		return in.g.refused(in, refused)
+	}
+	return in.keep(ctx, m, in.g.plan(m, header, seen, 1))
+}
+
+// Answers are the replies for each recipient, in their order, to be sent before
+// the one that Commit returned (draft-hall-prdr). Nil where that one says it all:
+// for clients without PRDR, and where the message failed as a whole.
+func (in *Intake) Answers() []mail.Reply { return in.answers }
+
+// keep makes the message durable with its queue items and answers 250. Without
+// items nobody is to get it: it is discarded.
+func (in *Intake) keep(ctx context.Context, m mail.Message, items []*mail.QueueItem) mail.Reply {
 	if err := ctx.Err(); err != nil {
 		return in.g.refused(in, mail.Decision{Act: mail.Defer, Reply: mail.ReplyShuttingDown.Reply(), Reason: err.Error()})
+	}
+	if len(items) == 0 {
+		in.body.Abort()
+		return in.g.accepted(in)
 	}
 	// 250 means safe: from here on the message survives a crash, or was never taken.
 	if err := in.body.Commit(in.env, items); err != nil {
@@ -48,6 +81,32 @@ func (in *Intake) Commit(ctx context.Context) mail.Reply {
 	}
 	in.g.cfg.Queue.Add(m, items)
 	return in.g.accepted(in)
+}
+
+// scansLater reports whether the message is answered first and scanned then.
+func (g *Gateway) scansLater(env *mail.Envelope) bool {
+	return g.cfg.Queued[env.Session.Listener] && len(g.flowsOf(env)) > 0
+}
+
+// scanItem is the one item of a message that waits for the scanner.
+func scanItem(env *mail.Envelope) *mail.QueueItem {
+	item := &mail.QueueItem{
+		ID:    mail.QueueID{Message: env.ID, N: 1},
+		State: mail.QueueDeferred, Transport: ScannerTransport,
+		Created: env.Received, NextAttempt: env.Received,
+	}
+	for _, r := range env.Recipients {
+		r.Notify = mail.NotifyNever // that it was scanned is no delivery
+		item.Recipients = append(item.Recipients, mail.QueuedRecipient{Recipient: r})
+	}
+	return item
+}
+
+// learn tells the statistics what became of a message.
+func (g *Gateway) learn(seen *inspection, env *mail.Envelope) {
+	if seen != nil && g.cfg.Content.Learn != nil {
+		g.cfg.Content.Learn(seen.in, env)
+	}
 }
 
 // readHeader checks what the header section says about the message's way so far.
@@ -76,36 +135,14 @@ func deferral(err error) mail.Decision {
 	return mail.Decision{Act: mail.Defer, Reply: key.Reply(), Reason: err.Error()}
 }
 
-// split makes the queue items of a message: one for each destination, in the
-// order in which the recipients name them.
+// split makes the queue items of a message that nothing was decided about: one for
+// each destination, in the order in which the recipients name them.
 func split(env *mail.Envelope) []*mail.QueueItem {
-	var items []*mail.QueueItem
+	p := planner{env: env, next: 1}
 	for _, r := range env.Recipients {
-		dest := mail.Destination{Transport: r.Route.Transport, NextHop: r.Route.NextHop}
-		item := itemFor(items, dest)
-		if item == nil {
-			item = &mail.QueueItem{
-				ID:          mail.QueueID{Message: env.ID, N: uint16(len(items) + 1)},
-				State:       mail.QueueDeferred,
-				Transport:   dest.Transport,
-				NextHop:     dest.NextHop,
-				Created:     env.Received,
-				NextAttempt: env.Received,
-			}
-			items = append(items, item)
-		}
-		item.Recipients = append(item.Recipients, mail.QueuedRecipient{Recipient: r})
+		p.add(r, nil)
 	}
-	return items
-}
-
-func itemFor(items []*mail.QueueItem, dest mail.Destination) *mail.QueueItem {
-	for _, item := range items {
-		if item.Destination() == dest {
-			return item
-		}
-	}
-	return nil
+	return p.items
 }
 
 // accepted tells the client that its message is safe.
@@ -118,6 +155,7 @@ func (g *Gateway) accepted(in *Intake) mail.Reply {
 // refused tells the client that its message was not taken.
 func (g *Gateway) refused(in *Intake, d mail.Decision) mail.Reply {
 	in.body.Abort()
+	in.answers = nil
 	reply := d.Reply.WithID(in.env.ID)
 	g.cfg.Traffic.SMTPTransaction(in.env, d, reply, time.Since(in.env.Received))
 	return reply

@@ -87,6 +87,9 @@ type Envelope struct {
 	Body       BodyKind `json:"body,omitempty"`
 	SMTPUTF8   bool     `json:"smtputf8,omitempty"`
 	RequireTLS bool     `json:"requiretls,omitempty"` // RFC 8689
+	// PRDR says that the client takes an answer for each recipient at the end of
+	// data (draft-hall-prdr).
+	PRDR bool `json:"prdr,omitempty"`
 	Ret        Ret      `json:"ret,omitempty"`
 	// EnvID is the decoded ENVID (RFC 3461 §4.4), printable ASCII.
 	EnvID string `json:"envid,omitempty"`

@@ -1,0 +1,204 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"gatepost/internal/flow"
+	"gatepost/internal/mail"
+	"gatepost/internal/scan"
+)
+
+// Content is what the content flows of one configuration are made of. The zero
+// Content scans nothing.
+type Content struct {
+	// Flows by name, with the blocks that observe for them.
+	Flows map[string]Flow
+	// Options are how messages are read, Budget how long a scan may take.
+	Options scan.Options
+	Budget  time.Duration
+	// MaxSize is the size in bytes above which a message is not scanned but
+	// treated as over a limit; 0: none.
+	MaxSize int64
+	// Observer counts what modules say; nil: nobody.
+	Observer scan.Observer
+	// Fields are header fields that the findings make, for every recipient:
+	// Authentication-Results. Nil: none.
+	Fields func(env *mail.Envelope) []byte
+	// Learn is told what became of a message, for statistics. It must not wait.
+	// Nil: nobody.
+	Learn func(in *scan.Input, env *mail.Envelope)
+}
+
+// Flow is a content flow: what decides, and what observes for it.
+type Flow struct {
+	Decide *flow.Flow
+	Blocks []scan.Block
+}
+
+// inspection is what was found out about one message.
+type inspection struct {
+	in      *scan.Input
+	reports []scan.Report
+	took    time.Duration
+}
+
+// inspect scans a message once and decides for each recipient by its flow: the
+// findings go into the envelope, the verdicts to its recipients. Nil means that
+// no recipient has a flow. An error means that the message could not be read,
+// which is our failure and not the message's.
+func (g *Gateway) inspect(ctx context.Context, m mail.Message) (*inspection, error) {
+	flows := g.flowsOf(m.Envelope)
+	if len(flows) == 0 {
+		return nil, nil
+	}
+	begun := time.Now()
+	c := &g.cfg.Content
+	ctx, cancel := context.WithTimeout(ctx, c.Budget)
+	defer cancel()
+	in, err := scan.NewInput(ctx, m, directionOf(m.Envelope), c.Options)
+	if err != nil {
+		return nil, fmt.Errorf("read message: %w", err)
+	}
+	tooBig := c.MaxSize > 0 && m.Body.Size() > c.MaxSize
+	seen := &inspection{in: in}
+	seen.reports = scan.Run(ctx, in, blocksOf(flows, tooBig), c.Budget, c.Observer)
+	seen.took = time.Since(begun)
+	m.Envelope.Findings = m.Envelope.Findings[:0:0]
+	for _, r := range seen.reports {
+		m.Envelope.Findings = append(m.Envelope.Findings, r.Findings...)
+	}
+	for i := range m.Envelope.Recipients {
+		r := &m.Envelope.Recipients[i]
+		f, ok := flows[r.Route.Flow]
+		if !ok {
+			continue
+		}
+		decide := f.Decide
+		if tooBig {
+			decide = onlyStructure(decide)
+		}
+		v := flow.Decide(decide, seen.reports, r)
+		r.Verdict = &v
+	}
+	if err := ctx.Err(); errors.Is(err, context.Canceled) {
+		return nil, fmt.Errorf("scan message: %w", err)
+	}
+	return seen, nil
+}
+
+// flowsOf are the flows of the recipients. A flow that is not configured any more
+// (the message waited for the scanner) is an empty one: it delivers.
+func (g *Gateway) flowsOf(env *mail.Envelope) map[string]Flow {
+	var flows map[string]Flow
+	for i := range env.Recipients {
+		name := env.Recipients[i].Route.Flow
+		f, ok := g.cfg.Content.Flows[name]
+		if !ok {
+			continue
+		}
+		if flows == nil {
+			flows = make(map[string]Flow, 1)
+		}
+		flows[name] = f
+	}
+	return flows
+}
+
+// structureBlock is the block that looks at the shape of a message. It is the only
+// one that is asked about a message that is too big to scan.
+const structureBlock = "structure"
+
+// blocksOf joins the blocks of flows: those with equal keys run once.
+func blocksOf(flows map[string]Flow, tooBig bool) []scan.Block {
+	var all []scan.Block
+	known := make(map[string]bool)
+	for _, f := range flows {
+		for _, b := range f.Blocks {
+			if known[b.Key] || tooBig && b.Use != structureBlock {
+				continue
+			}
+			known[b.Key] = true
+			all = append(all, b)
+		}
+	}
+	return all
+}
+
+// onlyStructure is the flow as it decides about a message that was not scanned.
+func onlyStructure(f *flow.Flow) *flow.Flow {
+	short := &flow.Flow{Name: f.Name}
+	for _, b := range f.Blocks {
+		if b.Use == structureBlock {
+			short.Blocks = append(short.Blocks, b)
+		}
+	}
+	return short
+}
+
+// directionOf tells mail for our domains from mail that leaves.
+func directionOf(env *mail.Envelope) scan.Direction {
+	for i := range env.Recipients {
+		if env.Recipients[i].Route.Domain != "*" {
+			return scan.Inbound
+		}
+	}
+	if env.Session.MayRelay() {
+		return scan.Outbound
+	}
+	return scan.Inbound
+}
+
+// refusal is what all verdicts together mean for the client whose final dot is
+// still unanswered: a decision that refuses the message, or the zero Decision.
+// Where only some recipients refuse, their copies go to the quarantine: an answer
+// to one dot cannot say both.
+func refusal(env *mail.Envelope) mail.Decision {
+	rejects := 0
+	for i := range env.Recipients {
+		v := env.Recipients[i].Verdict
+		switch {
+		case v == nil:
+		case v.Action == mail.ActionDefer:
+			// Nobody gets it yet: a client that tries again sends it to all.
+			return mail.Decision{Act: mail.Defer, Reply: orReply(v.Reply, mail.ReplyTryLater), Reason: because(v)}
+		case v.Action == mail.ActionReject:
+			rejects++
+		}
+	}
+	if rejects == 0 {
+		return mail.Decision{}
+	}
+	if rejects == len(env.Recipients) {
+		v := env.Recipients[0].Verdict
+		return mail.Decision{Act: mail.Reject, Reply: orReply(v.Reply, mail.ReplyContentRejected), Reason: because(v)}
+	}
+	quarantineRejects(env)
+	return mail.Decision{}
+}
+
+// quarantineRejects makes each reject a quarantine: the message was accepted, or
+// will be for others, and a bounce would go to somebody who did not send it.
+func quarantineRejects(env *mail.Envelope) {
+	for i := range env.Recipients {
+		if v := env.Recipients[i].Verdict; v != nil && v.Action == mail.ActionReject {
+			v.Action, v.Reply = mail.ActionQuarantine, mail.Reply{}
+			v.Reason += " (would have been refused)"
+		}
+	}
+}
+
+func orReply(r mail.Reply, k mail.ReplyKey) mail.Reply {
+	if r.IsZero() {
+		return k.Reply()
+	}
+	return r
+}
+
+// because is a verdict's reason with the block that gave it, for the log.
+func because(v *mail.Verdict) string {
+	return strings.TrimSuffix(v.Block+": "+v.Rule+": "+v.Reason, ": ")
+}

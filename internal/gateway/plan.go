@@ -1,0 +1,172 @@
+package gateway
+
+import (
+	"slices"
+	"strings"
+
+	"gatepost/internal/flow"
+	"gatepost/internal/mail"
+	"gatepost/internal/message"
+)
+
+// The transports that every Gatepost has. No [[transport]] may have these names.
+const (
+	// QuarantineTransport takes messages into the quarantine. It is a transport so
+	// that a message on its way there is as durable as any other, and waits in the
+	// queue while the database is away.
+	QuarantineTransport = "quarantine"
+	// ScannerTransport scans messages that were accepted first.
+	ScannerTransport = "scanner"
+)
+
+// plan makes the queue items of a message from the verdicts: one for each
+// destination and each way in which the message is changed on the way there.
+// Numbers begin with first. It may be empty: every recipient's copy is discarded.
+func (g *Gateway) plan(m mail.Message, header *message.Header, seen *inspection, first uint16) []*mail.QueueItem {
+	p := planner{env: m.Envelope, next: first}
+	for i := range m.Envelope.Recipients {
+		r := &m.Envelope.Recipients[i]
+		if r.Verdict == nil {
+			p.add(*r, nil)
+			continue
+		}
+		switch r.Verdict.Action {
+		case mail.ActionDiscard:
+		case mail.ActionReject, mail.ActionDefer:
+			// Only with PRDR: the client was told about this recipient alone.
+		case mail.ActionQuarantine:
+			p.addQuarantine(*r)
+		default:
+			g.planDelivery(&p, r, header, seen)
+		}
+	}
+	return p.items
+}
+
+// planDelivery plans what a recipient gets, and who else gets it.
+func (g *Gateway) planDelivery(p *planner, r *mail.Recipient, header *message.Header, seen *inspection) {
+	v := r.Verdict
+	edits := g.editsFor(p.env, v, header, seen)
+	if seen != nil && len(v.Strip) > 0 {
+		p.addQuarantine(*r)
+	}
+	targets := []mail.Recipient{*r}
+	if len(v.Redirect) > 0 {
+		targets = g.others(p.env, v.Redirect, v)
+	}
+	for _, t := range append(targets, g.others(p.env, v.Copy, v)...) {
+		if t.Route.Transport == "" {
+			p.addQuarantine(*r)
+			continue
+		}
+		p.add(t, edits)
+	}
+}
+
+// others are recipients that a verdict names. They were not asked for by the
+// sender, who gets no report about them.
+func (g *Gateway) others(env *mail.Envelope, to []mail.Address, v *mail.Verdict) []mail.Recipient {
+	var all []mail.Recipient
+	for _, a := range to {
+		r := mail.Recipient{Address: a, Original: a, Notify: mail.NotifyNever, Verdict: v}
+		route, err := g.cfg.Router.RouteInternal(a)
+		if err != nil {
+			g.cfg.Log.Error("no way to a filter's address; the message is quarantined", "id", env.ID.String(), "to", a.String(), "error", err)
+		}
+		r.Route = route
+		all = append(all, r)
+	}
+	return all
+}
+
+// planner collects queue items.
+type planner struct {
+	env   *mail.Envelope
+	next  uint16
+	items []*mail.QueueItem
+}
+
+// add puts a recipient into the item for its destination and edits; nil edits are
+// the envelope's.
+func (p *planner) add(r mail.Recipient, edits *mail.Edits) {
+	dest := mail.Destination{Transport: r.Route.Transport, NextHop: r.Route.NextHop}
+	for _, item := range p.items {
+		if item.Destination() == dest && sameEdits(item.Edits, edits) {
+			item.Recipients = append(item.Recipients, mail.QueuedRecipient{Recipient: r})
+			return
+		}
+	}
+	p.items = append(p.items, &mail.QueueItem{
+		ID:          mail.QueueID{Message: p.env.ID, N: p.next},
+		State:       mail.QueueDeferred,
+		Transport:   dest.Transport,
+		NextHop:     dest.NextHop,
+		Created:     p.env.Received,
+		NextAttempt: p.env.Received,
+		Edits:       edits,
+		Recipients:  []mail.QueuedRecipient{{Recipient: r}},
+	})
+	p.next++
+}
+
+// addQuarantine keeps the message, as it came, for a recipient. Nobody is told:
+// reports about spam and viruses go to people who never sent them.
+func (p *planner) addQuarantine(r mail.Recipient) {
+	r.Route.Transport, r.Route.NextHop, r.Notify = QuarantineTransport, "", mail.NotifyNever
+	p.add(r, nil)
+}
+
+func sameEdits(a, b *mail.Edits) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return string(a.Prepend) == string(b.Prepend) && slices.Equal(a.Cut, b.Cut) &&
+		slices.EqualFunc(a.Replace, b.Replace, func(x, y mail.Replacement) bool {
+			return x.Span == y.Span && string(x.Text) == string(y.Text)
+		})
+}
+
+// editsFor is what a recipient's copy of a scanned message looks like: the trace
+// fields of the envelope, what the scan found, and what the verdict asks for.
+func (g *Gateway) editsFor(env *mail.Envelope, v *mail.Verdict, header *message.Header, seen *inspection) *mail.Edits {
+	var b strings.Builder
+	if g.cfg.Content.Fields != nil {
+		b.Write(g.cfg.Content.Fields(env))
+	}
+	for _, field := range flow.Fields(*v, env.ID) {
+		b.WriteString(field)
+		b.WriteString("\r\n")
+	}
+	b.Write(env.Edits.Prepend)
+	edits := &mail.Edits{Cut: env.Edits.Cut}
+	if v.SubjectTag != "" {
+		tagged := tagSubject(&b, header, v.SubjectTag)
+		edits.Replace = append(edits.Replace, tagged...)
+	}
+	if seen != nil && len(v.Strip) > 0 {
+		stripParts(&b, edits, header, seen, v.Strip)
+	}
+	edits.Prepend = []byte(b.String())
+	slices.SortFunc(edits.Replace, func(x, y mail.Replacement) int { return int(x.Start - y.Start) })
+	return edits
+}
+
+// tagSubject puts the tag in front of the first Subject, or adds a field where
+// there is none.
+func tagSubject(b *strings.Builder, header *message.Header, tag string) []mail.Replacement {
+	for _, f := range header.Fields() {
+		if !f.Is("Subject") {
+			continue
+		}
+		raw := f.Raw()
+		colon := strings.IndexByte(raw, ':') + 1
+		at := f.Span.Start + int64(colon)
+		rest := raw[colon:]
+		if strings.HasPrefix(strings.TrimSpace(rest), strings.TrimSpace(tag)) {
+			return nil // it came back to us
+		}
+		return []mail.Replacement{{Span: mail.Span{Start: at, End: at}, Text: []byte(" " + strings.TrimSpace(tag))}}
+	}
+	b.WriteString("Subject: " + strings.TrimSpace(tag) + "\r\n")
+	return nil
+}

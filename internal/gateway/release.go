@@ -1,0 +1,42 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"gatepost/internal/mail"
+)
+
+// Release puts a message from the quarantine back on its way: the bytes and the
+// envelope as they came, to the recipients that env has now, under a new ID. It is
+// not scanned again, or it would be back at once. When Release returns nil the
+// message is durable.
+func (g *Gateway) Release(_ context.Context, env *mail.Envelope, body mail.Body) (mail.ID, error) {
+	fresh := *env
+	fresh.ID = mail.NewID()
+	fresh.ReleasedFrom = env.ID
+	fresh.Recipients = make([]mail.Recipient, 0, len(env.Recipients))
+	for _, r := range env.Recipients {
+		// Transports may have changed since the message came.
+		route, err := g.cfg.Router.RouteInternal(r.Address)
+		if err != nil {
+			return mail.ID{}, fmt.Errorf("route %s: %w", r.Address, err)
+		}
+		r.Route, r.Verdict = route, nil
+		fresh.Recipients = append(fresh.Recipients, r)
+	}
+	w := g.cfg.Spool.Create(fresh.ID)
+	defer w.Abort()
+	if _, err := io.Copy(w, io.NewSectionReader(body, 0, body.Size())); err != nil {
+		return mail.ID{}, fmt.Errorf("spool released message: %w", err)
+	}
+	items := split(&fresh)
+	m := mail.Message{Envelope: &fresh, Body: w.Body()}
+	if err := w.Commit(&fresh, items); err != nil {
+		return mail.ID{}, fmt.Errorf("spool released message: %w", err)
+	}
+	g.cfg.Queue.Add(m, items)
+	g.cfg.Log.Info("message released", "id", fresh.ID.String(), "from", env.ID.String(), "recipients", len(fresh.Recipients))
+	return fresh.ID, nil
+}
