@@ -121,6 +121,8 @@ func (b *binder) field(v reflect.Value, n *node, k key, s scope, p *place) {
 		b.field(v.Elem(), n, k, s, p)
 	case n == nil:
 		b.absent(v, k, s, p)
+	case t == reflect.TypeFor[Conditions]():
+		b.conditions(v.Addr().Interface().(*Conditions), n, s, p)
 	case t.Kind() == reflect.Slice && isTable(t.Elem()):
 		b.tables(v, n, s, p)
 	case t.Kind() == reflect.Slice:
@@ -244,6 +246,8 @@ func (b *binder) unknown(n *node, name string, s scope, keys []key) {
 	f := &fault{rule: ruleUnknownKey, message: "there is no such key"}
 	if meant := closest(name, known); meant != "" {
 		f.hint = fmt.Sprintf("did you mean %s?", meant)
+	} else if blocks := blocksWith(name); s.schema == "flow.blocks" && len(blocks) > 0 {
+		f.hint = "it is a parameter of " + quotedList(blocks)
 	} else if home := sectionOf(name); home != "" {
 		f.hint = "it belongs in " + home
 	}

@@ -5,6 +5,10 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
+
+	"gatepost/internal/flow"
+	"gatepost/internal/mail"
 )
 
 func (v *validator) checkFlows() {
@@ -54,7 +58,7 @@ func (v *validator) checkBlocks(f *Flow) {
 		if b.Params == nil {
 			continue
 		}
-		if j := slices.IndexFunc(f.Blocks[:i], func(before Block) bool { return sameBlock(&before, b) }); j >= 0 {
+		if j := slices.IndexFunc(f.Blocks[:i], func(before Block) bool { return sameBlock(&before, b) }); j >= 0 && v.readable(b) {
 			v.report(ruleDuplicateBlock, &b.Use, fmt.Sprintf("%q stands in this flow a second time", b.Use), fmt.Sprintf("the first is in line %d", v.places[&f.Blocks[j].Use].line))
 		}
 		v.checkBlock(b)
@@ -70,6 +74,17 @@ func sameBlock(a, b *Block) bool {
 	}
 	if findBlock(a.Use).repeats {
 		return reflect.DeepEqual(a.Params, b.Params)
+	}
+	return true
+}
+
+// readable reports whether all parameters of the block could be read.
+func (v *validator) readable(b *Block) bool {
+	params := reflect.ValueOf(b.Params).Elem()
+	for _, k := range keysOf(params.Type()) {
+		if !v.ok(params.Field(k.index).Addr().Interface()) {
+			return false
+		}
 	}
 	return true
 }
@@ -119,6 +134,9 @@ func (v *validator) checkThresholds(p *ScoreBlock) {
 	if p.SubjectTag != "" && p.Mark == 0 && v.ok(&p.Mark) {
 		v.report(ruleUnusedKey, &p.SubjectTag, "is set, but no message is marked", "write mark = 5, or take it out")
 	}
+	if _, err := flow.ParseThen(`subject:"` + p.SubjectTag + `"`); err != nil && p.SubjectTag != "" {
+		v.report(ruleBadAction, &p.SubjectTag, strings.TrimPrefix(err.Error(), "subject: "), "")
+	}
 }
 
 // checkScores finds scores that nothing looks at, and a block score that has
@@ -128,8 +146,7 @@ func (v *validator) checkScores(f *Flow) {
 	at := slices.IndexFunc(f.Blocks, isScore)
 	for i := range f.Blocks {
 		b := &f.Blocks[i]
-		kind := findBlock(b.Use)
-		if kind == nil || !kind.scores || i < at || !v.ok(&b.Use) {
+		if !v.givesScore(b) || i < at {
 			continue
 		}
 		if at < 0 {
@@ -144,6 +161,39 @@ func (v *validator) checkScores(f *Flow) {
 	if p, ok := f.Blocks[at].Params.(*ScoreBlock); ok && p.Mark == 0 && p.Quarantine == 0 && p.Reject == 0 && v.ok(&p.Mark, &p.Quarantine, &p.Reject) {
 		v.warn(ruleWarnNoScore, &f.Blocks[at].Use, "has no threshold: no score has a consequence", "write mark = 5, quarantine = 8 or the like")
 	}
+}
+
+// addImplied adds the blocks that every flow has. It comes after the checks,
+// because the places of blocks are remembered by their addresses.
+func addImplied(flows []Flow) {
+	for i := range flows {
+		f := &flows[i]
+		if !slices.ContainsFunc(f.Blocks, func(b Block) bool { return b.Use == "structure" }) {
+			var block Block
+			b := &binder{places: map[any]*place{}}
+			b.table(reflect.ValueOf(&block).Elem(), nil, scope{})
+			block.Use, block.Params = "structure", &StructureBlock{}
+			b.table(reflect.ValueOf(block.Params).Elem(), nil, scope{})
+			f.Blocks = append(f.Blocks, block)
+		}
+	}
+}
+
+// givesScore reports whether a block is there for its score, or for that of a
+// filter.
+func (v *validator) givesScore(b *Block) bool {
+	switch p := b.Params.(type) {
+	case nil:
+		return false
+	case *RspamdBlock:
+		return p.OnMatch == mail.ActionDeliver
+	case *FiltersBlock:
+		// Without names the block has all filters, whether they are for its mail or not.
+		return slices.ContainsFunc(v.cfg.Filters, func(f Filter) bool {
+			return slices.Contains(p.Names, f.Name) && slices.ContainsFunc(f.Actions, func(a flow.FilterAction) bool { return a.Verb == flow.VerbScore })
+		})
+	}
+	return findBlock(b.Use).scores
 }
 
 // number writes a score as the file would.

@@ -3,7 +3,9 @@ package config
 import (
 	"time"
 
+	"gatepost/internal/flow"
 	"gatepost/internal/mail"
+	"gatepost/internal/scan/filter"
 )
 
 // Filter is a rule about messages of the administrator's own. The block filters
@@ -15,14 +17,22 @@ type Filter struct {
 	// Which mail it is for. inbound: for one of your domains. outbound: from trusted
 	// clients to elsewhere.
 	Direction string `toml:"direction" default:"any" enum:"inbound,outbound,any"`
-	// What is done: "deliver", "mark", "quarantine", "discard", "reject", "defer",
-	// "redirect:ADDRESS", "copy:ADDRESS", "strip" (takes out the attachment that was
-	// found and leaves a notice), "score:N", "header:X-Foo: bar"; or a list of these. At
-	// most one of them may be final.
+	// What must hold, all of it: see conditions of a filter below.
+	When Conditions `toml:"when" required:"true" example:"{ attachment_name = '(?i)\\.(exe|scr)$' }"`
+	// What is done: see actions of a filter below. One, or a list of which at most one
+	// is final.
 	Then []string `toml:"then" required:"true" single:"true" example:"\"quarantine\""`
 	// Text after the code, for reject and defer. Empty: a general one.
 	Reply string `toml:"reply" default:"" example:"We do not take programs by mail"`
+
+	// Compiled is the filter with its conditions, Actions are those of Then.
+	Compiled *filter.Filter
+	Actions  []flow.FilterAction
 }
+
+// Conditions are the `when` of a filter as the file has them: strings, bools,
+// int64s, lists ([]any) and tables (map[string]any).
+type Conditions map[string]any
 
 // Flow is an ordered list of blocks that looks at mail at one stage and decides
 // about it. A listener or domain names it in `flows`.
@@ -31,9 +41,9 @@ type Flow struct {
 	Name Name `toml:"name" required:"true" example:"inbound"`
 	// content: when the message is there.
 	Stage string `toml:"stage" required:"true" enum:"content"`
-	// What looks at the message, in this order; where one block's action is final,
-	// those after it are not asked. The block structure stands at the end of every
-	// flow that does not name it.
+	// What looks at the message. They decide in this order: the first action that is
+	// final holds, but a virus found further down overrules the deliver of a filter. The
+	// block structure stands at the end of every flow that does not name it.
 	Blocks []Block `toml:"blocks" required:"true"`
 }
 
@@ -92,6 +102,8 @@ type AuthResBlock struct {
 type FiltersBlock struct {
 	// Only these. Empty: all that are for the direction of the message.
 	Names []string `toml:"names" default:"[]" example:"[\"no executables\"]"`
+	// The conditions of a filter could not be evaluated.
+	OnUnknown mail.Action `toml:"on_unknown" default:"defer" enum:"deliver,mark,quarantine,discard,reject,defer"`
 }
 
 // ClamAVBlock asks the virus scanner of [clamav].

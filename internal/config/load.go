@@ -85,6 +85,7 @@ func load(name, dir string, data []byte, on host) (*Config, []Problem) {
 	if HasErrors(b.problems) {
 		return nil, b.problems
 	}
+	addImplied(cfg.Flows)
 	return cfg, b.problems
 }
 

@@ -8,9 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+
+	"gatepost/internal/scan/filter"
 )
 
 const referenceFile = "../../docs/configuration.md"
@@ -61,8 +64,33 @@ func TestTheExampleIsValid(t *testing.T) {
 		t.Error(p)
 	}
 	// What stands behind "# " in front of a key is there to be uncommented.
-	if cfg == nil || len(cfg.Listeners) < 2 || len(cfg.DKIM) == 0 {
+	if cfg == nil || len(cfg.Listeners) < 2 || len(cfg.DKIM) == 0 || len(cfg.Flows) < 2 || len(cfg.Filters) < 2 {
 		t.Error("the example does not show what it should")
+	}
+}
+
+// TestThePackagedFileIsValid reads the file that is installed, as it is and with
+// what stands behind a "#" without a blank, which is there to be uncommented.
+func TestThePackagedFileIsValid(t *testing.T) {
+	text, err := os.ReadFile("../../packaging/gatepost.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := regexp.MustCompile(`(?m)^#([^ ])`).ReplaceAllString(string(text), "$1")
+	full = strings.Replace(full, "[admin]\n", "[admin]\nbase_url = \"https://gw.example.com\"\n", 1)
+	full = regexp.MustCompile(`(?m)^#(  \{)`).ReplaceAllString(full, "$1")
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "store.pw"), []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{string(text), full} {
+		if _, problems := load("gatepost.toml", dir, []byte(text), testHost("gw.example.com")); len(problems) > 0 {
+			t.Errorf("%v in\n%s", problems, text)
+		}
+	}
+	cfg, _ := load("gatepost.toml", dir, []byte(full), testHost("gw.example.com"))
+	if cfg == nil || len(cfg.Flows) == 0 || cfg.Listeners[0].Flows.Content == "" {
+		t.Error("the uncommented file scans nothing")
 	}
 }
 
@@ -143,6 +171,17 @@ func reference(t *testing.T) string {
 		if elem := elemOf(ft); isTable(elem) {
 			fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", sectionName(ft, "", k.name), upper(afterSubject(docs[elem.Name()].text)))
 			writeKeys(&b, docs, elem, "")
+		}
+	}
+	b.WriteString(strings.ReplaceAll(filtersHead, "´", "`"))
+	for _, name := range filter.Conditions() {
+		if !strings.Contains(filtersHead, "´"+name+"´") {
+			t.Errorf("the condition %s is not described", name)
+		}
+	}
+	for _, verb := range filterVerbs {
+		if !strings.Contains(filtersHead, "´"+verb) {
+			t.Errorf("the action %s is not described", verb)
 		}
 	}
 	writeBlocks(&b, docs)
@@ -234,7 +273,7 @@ func referenceType(t reflect.Type) string {
 		"Size": "size", "Rate": "rate", "Duration": "duration", "Path": "path", "Name": "name", "DomainName": "domain",
 		"Prefix": "network", "Addr": "IP address", "Address": "mail address", "HostPort": "address and port", "Source": "source",
 		"int": "number", "string": "string", "bool": "true or false", "float64": "number",
-		"BaseURL": "URL", "URL": "URL", "TimeOfDay": "time of day", "Zone": "DNS list", "Action": "action",
+		"Conditions": "table", "BaseURL": "URL", "URL": "URL", "TimeOfDay": "time of day", "Zone": "DNS list", "Action": "action",
 	}
 	elem := elemOf(t)
 	name := names[elem.Name()]
@@ -339,6 +378,58 @@ This page is made from the source of Gatepost; don't edit it.
 
 These keys stand before the first [section].
 
+`
+
+// filtersHead is what a filter is made of; ´ stands for a backquote.
+const filtersHead = `
+## Conditions of a filter
+
+All keys of ´when´ must hold. A key's value is one or a list, of which one must fit; ´file:PATH´ in it stands for a list in a text
+file, one in a line, # begins a comment. Expressions are those of RE2 (https://github.com/google/re2/wiki/Syntax), and fit anywhere
+in the text unless ´^´ and ´$´ bind them; write them in single quotes, in which a backslash is a backslash. Every way to read a message
+is looked at: each name of an attachment, also of those in archives, each instance of a header field, raw and decoded.
+
+| condition | holds where | value |
+|---|---|---|
+| ´attachment_name´ | an attachment has such a name | expressions; case does not matter |
+| ´attachment_type´ | an attachment is of such a type, by its content or by what the message says | ´"image/png"´, ´"video/*"´ or ´"/expression/"´ |
+| ´encrypted´ | an attachment can be opened by its recipient only | true or false |
+| ´macro´ | a document has macros | true or false |
+| ´ambiguous´ | programs read the message in different ways | true or false |
+| ´attachments_over´ | there are more attachments | number |
+| ´header.NAME´ | a header field of this name is such; ´""´ where it is there at all | expressions |
+| ´subject´ | the subject is such | expressions |
+| ´body´ | the text, as a reader sees it, is such | expressions |
+| ´url´ | a link is such | expressions, or ´file:PATH´ with domains |
+| ´sender´ | the envelope's sender is one of these | ´"user@domain"´, ´"domain"´, ´".domain"´ (with all below it), ´"user@"´ (in every domain), ´"<>"´ or ´"/expression/"´ |
+| ´recipient´ | the recipient is one of these; the filter then concerns those only | as for sender |
+| ´recipients_over´ | there are more recipients | number |
+| ´client´ | the client is one of these | address, network, ´"name.example"´, ´".example"´ or ´"/expression/"´ |
+| ´helo´ | the client calls itself so | as for the client's name |
+| ´user´ | this user has logged in | ´"name"´, ´"*"´ for any, ´""´ for none |
+| ´listener´ | the message came in there | names of [[listener]] |
+| ´size_over´ | the message is larger | size |
+| ´finding´ | a block before this one found such a thing | ´"dmarc:fail"´, ´"clamav:*"´ |
+| ´time´ | it is such a time, in this host's time zone | ´"Mon-Fri 08:00-18:00"´, ´"22:00-06:00"´, ´"Sat,Sun"´ |
+| ´not´ | none of these holds | table of conditions, or list of such tables |
+| ´any´ | at least one of these holds | table of conditions, or list of such tables |
+
+## Actions of a filter
+
+| action | | what is done |
+|---|---|---|
+| ´deliver´ | final | delivered; no later filter or block holds it, but for a virus |
+| ´mark´ | | delivered with marks in the header |
+| ´quarantine´ | final | kept, and not delivered |
+| ´discard´ | final | accepted, and thrown away |
+| ´reject´ | final | refused with 5xx and the text in ´reply´ |
+| ´defer´ | final | refused with 4xx: the client tries again |
+| ´redirect:ADDRESS´ | | delivered there, and not to the recipient |
+| ´copy:ADDRESS´ | | delivered there, too |
+| ´strip´ | | the attachment is replaced by a notice; the message as it came is kept in the quarantine |
+| ´score:N´ | | counts for the block score |
+| ´header:"X-Foo: bar"´ | | the field is added |
+| ´subject:"[EXTERNAL] "´ | | put in front of the subject |
 `
 
 const blocksHead = `

@@ -29,6 +29,8 @@ const (
 	ruleBadURL       rule = "bad-url"       // not a URL, or not one of this kind
 	ruleBadTime      rule = "bad-time"      // not a time of day
 	ruleBadZone      rule = "bad-zone"      // not a DNS list
+	ruleBadAction    rule = "bad-action"    // not an action of a filter, or actions that contradict each other
+	ruleBadCondition rule = "bad-condition" // a condition of a filter that can't be used
 	ruleNoHostname   rule = "no-hostname"   // hostname is not set, and the host has no usable name
 )
 

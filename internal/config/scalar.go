@@ -312,7 +312,7 @@ func wanted(t reflect.Type) string {
 
 // exampleLiteral writes the tag example as it would stand in a file.
 func exampleLiteral(t reflect.Type, example string) string {
-	if t.Kind() == reflect.Slice || t == reflect.TypeFor[int]() || t.Kind() == reflect.Float64 || t.Kind() == reflect.Bool {
+	if t.Kind() == reflect.Slice || t.Kind() == reflect.Map || t == reflect.TypeFor[int]() || t.Kind() == reflect.Float64 || t.Kind() == reflect.Bool {
 		return example
 	}
 	return strconv.Quote(example)
