@@ -80,9 +80,8 @@ func (r *reader) bareWord(w, from string) {
 		}
 		end := len(w)
 		if next := strings.Index(w[i+3:], "://"); next >= 0 && !strings.ContainsAny(w[i+3:i+3+next], "/?=") {
-			for end = i + 3 + next; end > i+3 && w[end-1]|0x20 >= 'a' && w[end-1]|0x20 <= 'z'; {
-				end--
-			}
+			end = i + 3 + next
+			end -= len(knownScheme(strings.ToLower(w[max(0, end-5):end])))
 		}
 		r.bareURL(w[start:end], i-start, from)
 		w = w[end:]
@@ -104,6 +103,16 @@ func isIdeograph(r rune) bool { return r >= 0x3000 && r < 0xff00 && r != '。' }
 
 func isSchemeChar(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' || c == '*' }
 
+// knownScheme returns the scheme that a word ends with, "" for none.
+func knownScheme(s string) string {
+	for _, known := range [...]string{"https", "http", "ftp", "hxxps", "hxxp"} {
+		if strings.HasSuffix(s, known) {
+			return known
+		}
+	}
+	return ""
+}
+
 // bareURL adds what has a scheme; n is where the colon stands.
 func (r *reader) bareURL(s string, n int, from string) {
 	s = trimPunctuation(s)
@@ -113,11 +122,8 @@ func (r *reader) bareURL(s string, n int, from string) {
 	case "h**p", "h**ps":
 		s = "hxx" + s[3:]
 	default:
-		for _, known := range [...]string{"https", "http", "ftp", "hxxps", "hxxp"} {
-			if strings.HasSuffix(scheme, known) {
-				s = s[len(scheme)-len(known):]
-				break
-			}
+		if known := knownScheme(scheme); known != "" {
+			s = s[len(scheme)-len(known):]
 		}
 	}
 	u, ok := parseURL(s)

@@ -38,17 +38,21 @@ func parseHost(s string) host {
 		return h
 	}
 	if !plainHost(s) {
-		folded := foldHost(s)
-		if folded != strings.ToLower(norm.NFC.String(s)) {
+		if lower := strings.ToLower(s); strings.IndexFunc(s, isOdd) >= 0 || norm.NFKC.String(lower) != norm.NFC.String(lower) {
 			h.tricks |= TrickWide
 		}
-		s = folded
+		s = foldHost(s)
 	}
 	s = strings.Trim(strings.ToLower(s), ".")
 	if s == "" || len(s) > 255 || !hostChars(s) {
 		return h
 	}
-	if ip, written, ok := parseNumbers(s); ok {
+	if endsInNumber(s) {
+		// What ends so is an address or nothing.
+		ip, written, ok := parseNumbers(s)
+		if !ok {
+			return h
+		}
 		h.name = ip.String()
 		if !written {
 			h.tricks |= TrickNumber
@@ -111,6 +115,9 @@ func foldHost(s string) string {
 	return a
 }
 
+// isOdd reports characters that a name loses when it is converted.
+func isOdd(r rune) bool { return isInvisible(r) || r == '。' || r == '．' || r == '｡' }
+
 func dropInvisible(r rune) rune {
 	if isInvisible(r) {
 		return -1
@@ -130,14 +137,19 @@ func Unicode(name string) string {
 	return u
 }
 
+// endsInNumber reports that the last label of a name is a number.
+func endsInNumber(s string) bool {
+	last := s[strings.LastIndexByte(s, '.')+1:]
+	if strings.HasPrefix(last, "0x") {
+		return strings.Trim(last[2:], "0123456789abcdef") == ""
+	}
+	return strings.Trim(last, "0123456789") == ""
+}
+
 // parseNumbers reads an IPv4 address in all the ways of inet_aton, which browsers
 // keep: one to four numbers, decimal, octal with 0 or hexadecimal with 0x.
 // written says that it has the usual form.
 func parseNumbers(s string) (ip netip.Addr, written, ok bool) {
-	last := s[strings.LastIndexByte(s, '.')+1:]
-	if last == "" || last[0] < '0' || last[0] > '9' {
-		return ip, false, false
-	}
 	if ip, err := netip.ParseAddr(s); err == nil && ip.Is4() {
 		return ip, true, true
 	}
