@@ -22,6 +22,8 @@ type chain struct {
 	sets   []*arcSet // by instance, the first in sets[0]
 	wrong  *fault    // nil as long as nothing is
 	oldest int
+	// unreadable says that not even the instances of all fields are known.
+	unreadable bool
 }
 
 // arcSet is one set; while the chain is read its parts may be missing.
@@ -42,9 +44,11 @@ func readChain(x *fieldIndex) *chain {
 		for _, at := range x.places[name] {
 			if found++; found > 3*maxSets {
 				c.wrong = bad("too many sets")
-				return c
+			} else {
+				c.wrong = c.add(name, x.fields[at], at)
 			}
-			if c.wrong = c.add(name, x.fields[at], at); c.wrong != nil {
+			if c.wrong != nil {
+				c.unreadable = true
 				return c
 			}
 		}

@@ -161,11 +161,15 @@ func (s *Signer) sign(index *fieldIndex, names []string, field string) ([]byte, 
 	h := sha256.New()
 	index.hashFields(h, s.opts.Header, names, nowhere)
 	hashUnsigned(h, s.opts.Header, field)
+	return s.signHash(h.Sum(nil))
+}
+
+func (s *Signer) signHash(sum []byte) ([]byte, error) {
 	if s.algorithm == "ed25519-sha256" {
 		// RFC 8463 §3: PureEd25519 over the hash.
-		return s.key.Sign(rand.Reader, h.Sum(nil), crypto.Hash(0))
+		return s.key.Sign(rand.Reader, sum, crypto.Hash(0))
 	}
-	return s.key.Sign(rand.Reader, h.Sum(nil), crypto.SHA256)
+	return s.key.Sign(rand.Reader, sum, crypto.SHA256)
 }
 
 // unsigned returns the signature field up to an empty b=, without line end.

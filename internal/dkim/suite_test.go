@@ -2,37 +2,19 @@ package dkim
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"gopkg.in/yaml.v3"
+
+	"gatepost/internal/message"
 )
-
-// zone answers from memory, as dns.Resolver does.
-type zone map[string][]string
-
-type zoneError struct {
-	error
-	notFound bool
-}
-
-func (e zoneError) NotFound() bool { return e.notFound }
-
-func (z zone) TXT(_ context.Context, name string) ([]string, error) {
-	texts, ok := z[name]
-	switch {
-	case !ok:
-		return nil, zoneError{context.Canceled, true}
-	case texts == nil:
-		return nil, zoneError{context.DeadlineExceeded, false}
-	}
-	return texts, nil
-}
 
 // suiteFile reads a file of the public test suites, which are not part of this
 // tree: GATEPOST_CORPORA names the directory that holds suites/.
@@ -54,6 +36,12 @@ type arcCase struct {
 	Description string
 	Message     string
 	CV          string `yaml:"cv"`
+	// Of the cases about signing.
+	Time    int64  `yaml:"t"`
+	Names   string `yaml:"sig-headers"`
+	Seal    string `yaml:"AS"`
+	Signed  string `yaml:"AMS"`
+	Results string `yaml:"AAR"`
 }
 
 // arcScenario is a document of the suite. Some of the names in Tests stand there
@@ -61,6 +49,9 @@ type arcCase struct {
 type arcScenario struct {
 	Tests   yaml.Node
 	Records map[string]string `yaml:"txt-records"`
+	Key     string            `yaml:"privatekey"`
+	Domain  string
+	Sel     string
 }
 
 func (s *arcScenario) zone() zone {
@@ -73,8 +64,24 @@ func (s *arcScenario) zone() zone {
 
 // AUT-02: all cases about validation of the public ARC test suite.
 func TestARCSuite(t *testing.T) {
-	text := suiteFile(t, "arc_test_suite/tests__arc-draft-validation-tests.yml")
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	n := eachARCCase(t, "arc_test_suite/tests__arc-draft-validation-tests.yml", runARCCase)
+	if n != 171 {
+		t.Errorf("%d cases, want 171", n)
+	}
+}
+
+// AUT-02: all cases about signing.
+func TestARCSigningSuite(t *testing.T) {
+	n := eachARCCase(t, "arc_test_suite/tests__arc-draft-sign-tests.yml", runSealCase)
+	if n != 17 {
+		t.Errorf("%d cases, want 17", n)
+	}
+}
+
+// eachARCCase returns how many different cases it ran.
+func eachARCCase(t *testing.T, file string, run func(*testing.T, *arcScenario, *arcCase)) int {
+	t.Helper()
+	decoder := yaml.NewDecoder(bytes.NewReader(suiteFile(t, file)))
 	names := make(map[string]bool)
 	for {
 		var s arcScenario
@@ -86,23 +93,18 @@ func TestARCSuite(t *testing.T) {
 		for i := 0; i < len(s.Tests.Content); i += 2 {
 			name := s.Tests.Content[i].Value
 			names[name] = true
-			t.Run(name, func(t *testing.T) { runARCCase(t, s.zone(), s.Tests.Content[i+1]) })
+			var c arcCase
+			if err := s.Tests.Content[i+1].Decode(&c); err != nil {
+				t.Fatal(err)
+			}
+			t.Run(name, func(t *testing.T) { run(t, &s, &c) })
 		}
 	}
-	if len(names) != 171 {
-		t.Errorf("%d cases, want 171", len(names))
-	}
+	return len(names)
 }
 
-func runARCCase(t *testing.T, z zone, node *yaml.Node) {
-	var c arcCase
-	if err := node.Decode(&c); err != nil {
-		t.Fatal(err)
-	}
-	v, err := NewVerifier(VerifierConfig{Resolver: z}).Verify(t.Context(), Input{Body: body{strings.NewReader(crlfs(c.Message))}})
-	if err != nil {
-		t.Fatal(err)
-	}
+func runARCCase(t *testing.T, s *arcScenario, c *arcCase) {
+	v := verify(t, s.zone(), crlfs(c.Message))
 	want := Status(strings.ToLower(c.CV))
 	if want == "" {
 		want = Fail // the suite leaves open how a chain is called that was broken before
@@ -111,3 +113,44 @@ func runARCCase(t *testing.T, z zone, node *yaml.Node) {
 		t.Errorf("%s: got %s (%s), want %s", c.Description, v.ARC.Status, v.ARC.Reason, want)
 	}
 }
+
+var valueOfB = regexp.MustCompile(`(?s)\bb=([A-Za-z0-9+/=\s]*)`)
+
+func runSealCase(t *testing.T, s *arcScenario, c *arcCase) {
+	key, err := ParseKey([]byte(s.Key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := NewSigner(s.Domain, s.Sel, key, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, results, _ := strings.Cut(strings.Join(strings.Fields(c.Results), " "), "; ")
+	if results == "" {
+		results = "lists.example.org; arc=fail"
+	}
+	say := sealing{results: results, cv: Pass, now: time.Unix(c.Time, 0), names: strings.Split(c.Names, ":")}
+	if strings.Contains(results, "arc=fail") {
+		say.cv = Fail
+	}
+	fields, err := signer.seal(t.Context(), content(crlfs(c.Message)), say)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Seal == "" {
+		if fields != nil {
+			t.Errorf("there is a set:\n%s", fields)
+		}
+		return
+	}
+	header := message.ParseHeader(fields)
+	for name, want := range map[string]string{arcSeal: c.Seal, arcSignature: c.Signed} {
+		got := valueOfB.FindStringSubmatch(header.Get(name))
+		want := valueOfB.FindStringSubmatch(want)
+		if withoutWhite(got[1]) != withoutWhite(want[1]) {
+			t.Errorf("%s: got %s, want %s", name, got[1], want[1])
+		}
+	}
+}
+
+func withoutWhite(s string) string { return strings.Join(strings.Fields(s), "") }

@@ -109,8 +109,7 @@ type Result struct {
 	Signed time.Time
 }
 
-// Passed reports whether some signature of the domain itself passes. Case matters
-// not.
+// Passed reports whether a signature passes whose domain, in lower case, matches.
 func (v *Verification) Passed(match func(domain string) bool) bool {
 	for i := range v.Signatures {
 		if r := &v.Signatures[i]; r.Status == Pass && match(r.Domain) {
