@@ -90,7 +90,7 @@ type Envelope struct {
 	// PRDR says that the client takes an answer for each recipient at the end of
 	// data (draft-hall-prdr).
 	PRDR bool `json:"prdr,omitempty"`
-	Ret        Ret      `json:"ret,omitempty"`
+	Ret  Ret  `json:"ret,omitempty"`
 	// EnvID is the decoded ENVID (RFC 3461 §4.4), printable ASCII.
 	EnvID string `json:"envid,omitempty"`
 

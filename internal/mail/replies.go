@@ -97,6 +97,7 @@ const (
 	ReplyLineEnd                          // a command line with a bare CR or LF
 	ReplyQuarantined                      // outcome: held in the quarantine
 	ReplyDMARC                            // the domain of the author asks for it
+	ReplyPerRecipient                     // PRDR: the answers for each recipient follow
 	replyCount
 )
 
@@ -111,6 +112,7 @@ var replyTable = [replyCount]struct {
 	ReplyRecipientOK:      {250, "2.1.5", "Recipient OK"},
 	ReplyQueued:           {250, "2.0.0", "OK: queued"},
 	ReplyChunkOK:          {250, "2.0.0", "Chunk OK"},
+	ReplyPerRecipient:     {353, "", "An answer for each recipient follows"},
 	ReplyStartData:        {354, "", "End data with <CR><LF>.<CR><LF>"},
 	ReplyStartTLS:         {220, "2.0.0", "Ready to start TLS"},
 	ReplyAuthOK:           {235, "2.7.0", "Authentication successful"},

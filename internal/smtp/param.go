@@ -26,6 +26,7 @@ const (
 	ExtLimits                               // RFC 9422
 	ExtRequireTLS                           // RFC 8689
 	ExtXClient                              // Postfix XCLIENT
+	ExtPRDR                                 // draft-hall-prdr-00: an answer per recipient at the end of data
 )
 
 // Has reports whether all of want are in the set.
@@ -49,6 +50,7 @@ type MailArgs struct {
 	Body       mail.BodyKind
 	SMTPUTF8   bool
 	RequireTLS bool
+	PRDR       bool
 	Ret        mail.Ret
 	EnvID      string // decoded
 }
@@ -94,6 +96,8 @@ func mailParamExtension(key string) Extensions {
 		return ExtSMTPUTF8
 	case "REQUIRETLS":
 		return ExtRequireTLS
+	case "PRDR":
+		return ExtPRDR
 	case "RET", "ENVID":
 		return ExtDSN
 	case "AUTH":
@@ -116,6 +120,8 @@ func (m *MailArgs) set(p param, ext Extensions) error {
 		m.SMTPUTF8, ok = true, !p.hasValue
 	case "REQUIRETLS":
 		m.RequireTLS, ok = true, !p.hasValue
+	case "PRDR":
+		m.PRDR, ok = true, !p.hasValue
 	case "RET":
 		m.Ret = mail.Ret(strings.ToUpper(p.value))
 		ok = m.Ret == mail.RetFull || m.Ret == mail.RetHdrs

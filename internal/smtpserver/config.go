@@ -156,7 +156,7 @@ func (c *Config) check(h Hooks) error {
 // session; AUTH, STARTTLS and REQUIRETLS depend on that too.
 func (c *Config) extensions(h Hooks) smtp.Extensions {
 	e := smtp.ExtPipelining | smtp.ExtSize | smtp.Ext8BitMIME | smtp.ExtSMTPUTF8 | smtp.ExtChunking | smtp.ExtDSN |
-		smtp.ExtEnhancedCodes | smtp.ExtLimits | smtp.ExtRequireTLS
+		smtp.ExtEnhancedCodes | smtp.ExtLimits | smtp.ExtRequireTLS | smtp.ExtPRDR
 	if c.BinaryMIME {
 		e |= smtp.ExtBinaryMIME
 	}

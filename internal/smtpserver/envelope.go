@@ -37,6 +37,7 @@ func (s *session) mail(arg []byte) mail.Decision {
 		Body:       args.Body,
 		SMTPUTF8:   args.SMTPUTF8,
 		RequireTLS: args.RequireTLS,
+		PRDR:       args.PRDR,
 		Ret:        args.Ret,
 		EnvID:      args.EnvID,
 		Size:       args.Size,

@@ -374,6 +374,22 @@ func (i *scriptedIntake) Commit(_ context.Context, facts DataFacts) mail.Reply {
 	return mail.ReplyQueued.Reply()
 }
 
+// Answers refuses for recipients whose name begins with "virus-".
+func (i *scriptedIntake) Answers() []mail.Reply {
+	if !strings.Contains(i.body.String(), "EACH") {
+		return nil
+	}
+	var all []mail.Reply
+	for _, r := range i.env.Recipients {
+		reply := mail.ReplyRecipientOK.Reply()
+		if strings.HasPrefix(r.Address.Local, "virus-") {
+			reply = mail.ReplyContentRejected.Reply()
+		}
+		all = append(all, reply)
+	}
+	return all
+}
+
 func (i *scriptedIntake) Abort() {
 	if !i.done {
 		i.done = true

@@ -62,6 +62,7 @@ func (s *session) extensionLines() []string {
 	add(smtp.ExtStartTLS, "STARTTLS")
 	add(smtp.ExtAuth, s.set.authLine)
 	add(smtp.ExtRequireTLS, "REQUIRETLS")
+	add(smtp.ExtPRDR, "PRDR")
 	add(smtp.ExtLimits, s.set.limitsLine)
 	add(smtp.ExtXClient, "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT")
 	return lines

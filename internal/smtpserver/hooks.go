@@ -78,6 +78,14 @@ type Intake interface {
 	Abort()
 }
 
+// PerRecipient is an Intake that can answer for each recipient apart, to clients
+// that take it (draft-hall-prdr-00).
+type PerRecipient interface {
+	// Answers are the replies in the order of the recipients, to be asked for after
+	// Commit. Nil: the reply of Commit says it all.
+	Answers() []mail.Reply
+}
+
 // DataFacts is what the data reader learned of a message.
 type DataFacts = smtp.DataFacts
 

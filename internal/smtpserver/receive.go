@@ -191,6 +191,27 @@ func (s *session) keep(out []byte) {
 // overdrained reports whether too much came after the refusal.
 func (s *session) overdrained() bool { return s.rx.drained > s.set.DrainLimit }
 
+// answerEach writes the replies for each recipient, between a 353 and the final
+// reply. A client that asked for them waits for these even where all say the same;
+// only a message that failed as a whole is answered at once (draft-hall-prdr-00).
+func (s *session) answerEach(in Intake, final mail.Reply) {
+	var all []mail.Reply
+	if p, ok := in.(PerRecipient); ok {
+		all = p.Answers()
+	}
+	if !final.Positive() && all == nil {
+		return
+	}
+	s.write("MESSAGE", s.srv.replies[mail.ReplyPerRecipient])
+	for i := range s.tx.env.Recipients {
+		reply := s.srv.replies[mail.ReplyRecipientOK]
+		if i < len(all) {
+			reply = all[i]
+		}
+		s.write("MESSAGE", reply)
+	}
+}
+
 // commit ends the transaction with a message that is complete.
 func (s *session) commit() mail.Decision {
 	// However it ends, the transaction is over.
@@ -202,10 +223,13 @@ func (s *session) commit() mail.Decision {
 	s.tx.env.Session = s.snapshot()
 	facts := r.dec.Facts()
 	reply := r.intake.Commit(s.srv.commitCtx, facts)
-	r.intake = nil
 	if c := reply.Code / 100; c != 2 && c != 4 && c != 5 {
 		reply = s.srv.replies[mail.ReplyLocalError]
 	}
+	if s.tx.env.PRDR {
+		s.answerEach(r.intake, reply)
+	}
+	r.intake = nil
 	if reply.Positive() {
 		s.faults, s.junk = 0, 0
 		s.sum.Messages++
