@@ -1,6 +1,8 @@
 package textview
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -74,4 +76,28 @@ func symbols(v *View) string {
 		list = append(list, f.Symbol)
 	}
 	return strings.Join(list, " ")
+}
+
+// corpus lists the messages of a label.
+func corpus(t testing.TB, dir, label string) []string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, "*"+label+"*", "*.txt"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no %s in %s: %v", label, dir, err)
+	}
+	return paths
+}
+
+// corpusMail reads a message with the line ends of mail.
+func corpusMail(t testing.TB, path string) body {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg := string(b)
+	if strings.HasPrefix(msg, "From ") {
+		_, msg, _ = strings.Cut(msg, "\n")
+	}
+	return body(strings.ReplaceAll(strings.ReplaceAll(msg, "\r\n", "\n"), "\n", "\r\n"))
 }
