@@ -75,6 +75,7 @@ func (v *validator) checkGlobal() {
 	}
 	v.isDirectory(&c.DataDir)
 	v.isDirectory(&c.LogDir)
+	v.isDirectory(&c.Limits.ScanTemp)
 	v.certificate(&c.TLS.CertFile, &c.TLS.KeyFile)
 	v.certificate(&c.Admin.TLSCertFile, &c.Admin.TLSKeyFile)
 	v.checkAdmin()

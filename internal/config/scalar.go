@@ -43,9 +43,11 @@ func (b *binder) scalar(v reflect.Value, n *node, k key, s scope, p *place) {
 		// What refers to it can still say more; there will be no Config.
 		setScalar(v, n.text, k, b.dir)
 		f := row.fault()
-		f.hint = "this version has " + quotedList(strings.Split(k.tag.Get("enum"), ","))
-		if k.tag.Get("enum") == "" {
+		switch enum := strings.Split(k.tag.Get("enum"), ","); {
+		case enum[0] == "":
 			f.hint = "this version has file:PATH"
+		case len(enum) < maxListed:
+			f.hint = "this version has " + quotedList(enum)
 		}
 		b.problem(n.pos, s.path, f)
 		return
@@ -64,6 +66,9 @@ func (b *binder) scalar(v reflect.Value, n *node, k key, s scope, p *place) {
 		b.problem(n.pos, s.path, f)
 	}
 }
+
+// maxListed is how many choices a hint lists that nobody asked for.
+const maxListed = 8
 
 // checkText is what holds for every string, whatever it means.
 func checkText(n *node, k key) *fault {

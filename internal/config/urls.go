@@ -18,10 +18,13 @@ func parseSocket(s, dir string) (HostPort, *fault) {
 	bad := &fault{ruleBadAddress, fmt.Sprintf("%q is no socket", s), `write "unix:/path" or "tcp:host:port"`}
 	if address, ok := strings.CutPrefix(s, "tcp:"); ok {
 		h, f := parseHostPort(address, 0, dir)
-		if f == nil && h.Unix == "" && h.Port == 0 {
-			f = &fault{ruleBadAddress, fmt.Sprintf("%q has no port", s), `write "tcp:host:port"`}
+		switch {
+		case f != nil || h.Unix != "":
+			return HostPort{}, bad
+		case h.Port == 0:
+			return HostPort{}, &fault{ruleBadAddress, fmt.Sprintf("%q has no port", s), bad.hint}
 		}
-		return h, f
+		return h, nil
 	}
 	if strings.HasPrefix(s, "unix:") {
 		return parseHostPort(s, 0, dir)
