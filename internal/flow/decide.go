@@ -3,7 +3,6 @@ package flow
 import (
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"gatepost/internal/mail"
@@ -21,15 +20,16 @@ const (
 //
 // The first final action wins: reject, quarantine, discard, defer, and a filter's
 // deliver. What is not final adds up: mark, score, header, subject, strip, copy,
-// redirect. Behind a filter's final action only the matches of virus scanners
-// still count: they overrule deliver, and take copies back.
+// redirect. Behind a final action only the matches of virus scanners still count:
+// they overrule a filter's deliver, take copies back, and make what is quarantined
+// a virus, which not everybody may release.
 //
 // The score of the verdict is the sum up to the block that decided.
 func Decide(f *Flow, reports []scan.Report, r *mail.Recipient) mail.Verdict {
 	d := decider{reports: reports, recipient: r, verdict: mail.Verdict{Action: mail.ActionDeliver, Flow: f.Name}}
 	for i := range f.Blocks {
 		d.block = &f.Blocks[i]
-		d.defaults = Defaults(d.block.Use)
+		d.defaults = usual(d.block.Use)
 		if d.done && d.threat() != mail.ThreatVirus {
 			continue
 		}
@@ -51,13 +51,14 @@ type decider struct {
 	defaults Block
 
 	verdict mail.Verdict
-	// done says that a final action fell; watch that it was a filter's, so that
-	// virus scanners behind it are still heard.
-	done, watch bool
-	marked      bool
-	points      int64 // thousandths, so that the order of adding changes nothing
-	top         [topSymbols]symbol
-	scored      *Thresholds
+	// done says that a final action fell, byFilter that it was a filter's.
+	done, byFilter bool
+	// watch says that virus scanners behind the final action are still heard.
+	watch  bool
+	marked bool
+	points int64 // thousandths, so that the order of adding changes nothing
+	top    [topSymbols]symbol
+	scored *Thresholds
 }
 
 // outcome is what one finding, or the lack of a report, asks for.
@@ -108,10 +109,9 @@ func (d *decider) decide() {
 	if d.block.Use == useFilters {
 		d.filters(report)
 	}
-	if d.done && !d.watch {
-		return
+	if !d.done || d.watch {
+		d.findings(report)
 	}
-	d.findings(report)
 }
 
 func (d *decider) report() *scan.Report {
@@ -187,7 +187,7 @@ func (d *decider) classed(symbol string) (mail.Action, string) {
 	if a := d.block.Actions[class]; a != "" {
 		return a, class
 	}
-	if a := d.defaults.Actions[class]; a != "" {
+	if a := classAction(d.block.Use, class); a != "" {
 		return a, class
 	}
 	return "", ""
@@ -296,8 +296,7 @@ func (d *decider) end(rule *FilterRule, why outcome, action mail.Action) {
 		}
 	}
 	d.decided(why)
-	d.watch = action == mail.ActionDeliver || len(d.verdict.Copy) > 0
-	d.marked = false
+	d.byFilter, d.marked = true, false
 }
 
 // strip notes the parts that the findings of a filter name.
@@ -352,20 +351,26 @@ func (d *decider) apply(o outcome) {
 }
 
 func (d *decider) decided(o outcome) {
-	d.done = true
+	d.done, d.byFilter = true, false
+	d.watch = o.threat != mail.ThreatVirus && (o.action == mail.ActionDeliver || o.action == mail.ActionQuarantine || len(d.verdict.Copy) > 0)
 	d.verdict.Action = o.action
 	d.verdict.Reply = o.reply
 	d.explain(o)
 }
 
-// overrule makes a virus that was found behind a filter's final action count: it
-// is not delivered, and nobody gets a copy of it.
+// overrule makes a virus that was found behind a final action count: it is not
+// delivered, nobody gets a copy of it, and its threat is that of a virus.
 func (d *decider) overrule(o outcome) {
-	d.verdict.Copy = nil
-	d.watch = false
-	if d.verdict.Action == mail.ActionDeliver {
+	v := &d.verdict
+	v.Copy = nil
+	switch v.Action {
+	case mail.ActionDeliver:
 		d.decided(o)
+	case mail.ActionQuarantine:
+		v.Threat = mail.ThreatVirus
+		v.Reason = message.SafeText(v.Reason+"; "+d.block.Use+": "+o.reason, maxReason)
 	}
+	d.watch = false
 }
 
 func (d *decider) explain(o outcome) {
@@ -386,13 +391,13 @@ func (d *decider) finish() mail.Verdict {
 		// releases, what came in.
 		v.Fields, v.SubjectTag, v.Strip, v.Redirect = nil, "", nil, nil
 	}
-	switch {
-	case v.Action == mail.ActionReject, v.Action == mail.ActionDefer, !d.watch && d.done:
-		// A copy of what was refused would be one for each try of the client.
+	if v.Action == mail.ActionReject || v.Action == mail.ActionDefer || d.done && !d.byFilter {
+		// A copy of what is refused would be one for each try of the client; and
+		// whoever asked for a copy did not ask for one of what a scanner holds.
 		v.Copy = nil
 	}
 	if v.Action.Delivers() && d.scored != nil {
-		v.Fields = append(v.Fields, d.scoreFields()...)
+		v.Fields = d.scoreFields(v.Fields)
 	}
 	return *v
 }
@@ -434,13 +439,4 @@ func thousandths(score float64) int64 {
 		return 0
 	}
 	return int64(math.Round(max(-maxScore, min(maxScore, score)) * 1000))
-}
-
-// points shows a score with as few decimals as it needs, but one.
-func points(thousandths int64) string {
-	s := strconv.FormatFloat(float64(thousandths)/1000, 'f', -1, 64)
-	if !strings.Contains(s, ".") {
-		s += ".0"
-	}
-	return s
 }

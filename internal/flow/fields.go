@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"strconv"
 	"strings"
 
 	"gatepost/internal/mail"
@@ -72,46 +73,72 @@ func (d *decider) add(s symbol) {
 
 func size(n int64) int64 { return max(n, -n) }
 
-// scoreFields tells the score with the thresholds, and what made it.
-func (d *decider) scoreFields() []string {
-	score := fieldScore + points(d.points)
-	var at []string
-	for _, t := range []struct {
+// scoreFields adds fields that tell the score with the thresholds, and what made
+// it.
+func (d *decider) scoreFields(fields []string) []string {
+	b := append(make([]byte, 0, 160), fieldScore...)
+	b = appendPoints(b, d.points)
+	sep := " ("
+	for _, t := range [...]struct {
 		name string
 		at   *float64
-	}{{"mark", d.scored.Mark}, {"quarantine", d.scored.Quarantine}, {"reject", d.scored.Reject}} {
+	}{{"mark ", d.scored.Mark}, {"quarantine ", d.scored.Quarantine}, {"reject ", d.scored.Reject}} {
 		if t.at != nil {
-			at = append(at, t.name+" "+points(thousandths(*t.at)))
+			b = appendPoints(append(append(b, sep...), t.name...), thousandths(*t.at))
+			sep = ", "
 		}
 	}
-	if len(at) > 0 {
-		score += " (" + strings.Join(at, ", ") + ")"
+	if sep == ", " {
+		b = append(b, ')')
 	}
-	var made []string
-	for _, s := range d.top {
-		if s.points != 0 {
-			made = append(made, word(s.module)+":"+word(s.name)+" "+points(s.points))
+	fields = append(fields, string(b))
+	b = append(b[:0], fieldReport...)
+	for i, s := range d.top {
+		if s.points == 0 {
+			break
 		}
+		if i > 0 {
+			b = append(b, ", "...)
+		}
+		b = appendWord(append(appendWord(b, s.module), ':'), s.name)
+		b = appendPoints(append(b, ' '), s.points)
 	}
-	if len(made) == 0 {
-		return []string{score}
+	if d.top[0].points != 0 {
+		fields = append(fields, string(b))
 	}
-	return []string{score, fieldReport + strings.Join(made, ", ")}
+	return fields
 }
 
-// word makes a name of others safe as a word of a header field: what is not a
+// appendWord adds a name of others as a word of a header field: what is not a
 // letter, a digit or one of some harmless signs becomes "_".
-func word(s string) string {
-	if len(s) > maxSymbol {
-		s = s[:maxSymbol]
-	}
-	return strings.Map(func(r rune) rune {
-		if r < 0x7f && (r|0x20 >= 'a' && r|0x20 <= 'z' || r >= '0' && r <= '9' || strings.ContainsRune(".:-_/+@", r)) {
-			return r
+func appendWord(b []byte, s string) []byte {
+	for i, r := range s {
+		switch {
+		case i >= maxSymbol:
+			return b
+		case r < 0x7f && (r|0x20 >= 'a' && r|0x20 <= 'z' || r >= '0' && r <= '9' || strings.ContainsRune(".:-_/+@", r)):
+			b = append(b, byte(r))
+		default:
+			b = append(b, '_')
 		}
-		return '_'
-	}, s)
+	}
+	return b
 }
+
+func word(s string) string { return string(appendWord(nil, s)) }
+
+// appendPoints shows a score, given in thousandths, with as few decimals as it
+// needs, but one.
+func appendPoints(b []byte, n int64) []byte {
+	whole := n%1000 == 0
+	b = strconv.AppendFloat(b, float64(n)/1000, 'f', -1, 64)
+	if whole {
+		b = append(b, ".0"...)
+	}
+	return b
+}
+
+func points(n int64) string { return string(appendPoints(nil, n)) }
 
 // fold breaks a header field at blanks into lines of at most lineWidth bytes
 // where it can (RFC 5322 §2.2.3).

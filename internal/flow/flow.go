@@ -1,6 +1,10 @@
 package flow
 
-import "gatepost/internal/mail"
+import (
+	"slices"
+
+	"gatepost/internal/mail"
+)
 
 // Flow is a content flow: its blocks in the order in which they decide.
 type Flow struct {
@@ -75,15 +79,31 @@ const (
 
 // Names of blocks that Decide treats in a way of their own.
 const (
-	useFilters = "filters"
-	useScore   = "score"
-	useAuthres = "authres"
+	useFilters   = "filters"
+	useScore     = "score"
+	useAuthres   = "authres"
+	useStructure = "structure"
+	useClamav    = "clamav"
 )
 
 // Defaults returns a block of that use with the actions, the threat and the DMARC
 // mode that it has where the configuration says nothing. A use that it does not
 // know gets the safest: quarantine on a match, defer on unknown.
 func Defaults(use string) Block {
+	b := usual(use)
+	for _, class := range Classes() {
+		if a := classAction(use, class); a != "" {
+			if b.Actions == nil {
+				b.Actions = map[string]mail.Action{}
+			}
+			b.Actions[class] = a
+		}
+	}
+	return b
+}
+
+// usual is Defaults without the classes, for which classAction stands.
+func usual(use string) Block {
 	b := Block{Use: use, Threat: mail.ThreatSpam, OnMatch: mail.ActionDeliver, OnUnknown: mail.ActionDeliver}
 	switch use {
 	case "bayes", "reputation", "links", "rspamd", "spamd", useScore:
@@ -91,21 +111,25 @@ func Defaults(use string) Block {
 		b.Threat, b.DMARC = mail.ThreatPolicy, DMARCScore
 	case useFilters:
 		b.Threat, b.OnUnknown = mail.ThreatFilter, mail.ActionDefer
-	case "structure":
+	case useStructure:
 		b.Threat, b.OnUnknown = mail.ThreatUnscanned, mail.ActionQuarantine
 	default: // clamav, icap, milter
 		b.Threat, b.OnMatch, b.OnUnknown = mail.ThreatVirus, mail.ActionQuarantine, mail.ActionDefer
 	}
-	switch use {
-	case "structure", "clamav":
-		b.Actions = map[string]mail.Action{
-			ClassAmbiguous: mail.ActionQuarantine, ClassEncrypted: mail.ActionQuarantine,
-			ClassDamaged: mail.ActionQuarantine, ClassLimit: mail.ActionQuarantine,
-			ClassHeuristic: mail.ActionQuarantine, ClassMacro: mail.ActionDeliver,
-		}
-	}
 	return b
 }
 
+// classAction is the default for a class of findings; "" where the block of that
+// use has none.
+func classAction(use, class string) mail.Action {
+	if use != useStructure && use != useClamav || !slices.Contains(Classes(), class) {
+		return ""
+	}
+	if class == ClassMacro {
+		return mail.ActionDeliver
+	}
+	return mail.ActionQuarantine
+}
+
 // Threat returns what a match of a block of that use is.
-func Threat(use string) mail.Threat { return Defaults(use).Threat }
+func Threat(use string) mail.Threat { return usual(use).Threat }

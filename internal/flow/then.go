@@ -124,8 +124,7 @@ var oneOnly = []string{
 // parseField reads "Name: value" for a field that is added in front.
 func parseField(s string) (string, error) {
 	name, value, ok := strings.Cut(s, ":")
-	// One blank at a time: a run of them could be folded to a line of nothing else.
-	name, value = strings.TrimSpace(name), strings.Join(strings.Fields(value), " ")
+	name, value = strings.TrimSpace(name), strings.TrimSpace(value)
 	if !ok || !isToken(name) {
 		return "", fmt.Errorf("header: %q is not a field: write header:\"X-Foo: bar\"", short(s))
 	}
@@ -141,6 +140,8 @@ func parseField(s string) (string, error) {
 	if !printable(value) {
 		return "", errors.New("header: the value must be printable")
 	}
+	// One blank at a time: a run of them could be folded to a line of nothing else.
+	value = strings.Join(strings.Fields(value), " ")
 	// RFC 2047 §5: what is not ASCII travels as encoded words.
 	field := name + ": " + mime.QEncoding.Encode("utf-8", value)
 	if len(field) > maxField {
