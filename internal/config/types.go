@@ -221,7 +221,8 @@ type Bayes struct {
 	// Messages of each kind, ham and spam, that must have been learned before there
 	// are scores.
 	MinTrained int `toml:"min_trained" default:"50" min:"1" max:"1000000"`
-	// Learn and judge for each domain by itself, rather than for all together.
+	// Learn for each domain of recipients by itself, too, and judge its mail by that
+	// besides what was learned from all.
 	PerDomain bool `toml:"per_domain" default:"false"`
 	// Learn from messages that the other blocks are sure of. Absent: learn only what
 	// people train.
