@@ -120,6 +120,24 @@ func (r *Resolver) addrs(ctx context.Context, name string) ([]netip.Addr, bool, 
 	return nil, false, addrError(name, a4, a6)
 }
 
+// IPv4 asks for the A records of a name and for nothing else: the answers of
+// lists, which are no hosts. Neither the hosts file nor the zone of a transport
+// has a say.
+func (r *Resolver) IPv4(ctx context.Context, name string) ([]netip.Addr, error) {
+	a := r.lookup(ctx, fqdn(name), dns.TypeA)
+	if a.err != nil {
+		return nil, a.err
+	}
+	list := make([]netip.Addr, 0, len(a.records))
+	for _, rr := range a.records {
+		list = appendAddr(list, rr.(*dns.A).A)
+	}
+	if len(list) == 0 {
+		return nil, addrError(name, a)
+	}
+	return list, nil
+}
+
 // addrError is why a host has no address. An outage of one type counts more
 // than the absence of the other, which may be all that is wrong.
 func addrError(name string, answers ...*answer) *Error {

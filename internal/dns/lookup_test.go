@@ -220,6 +220,35 @@ func TestTheHostsFileComesFirst(t *testing.T) {
 	}
 }
 
+func TestIPv4AsksForNothingElse(t *testing.T) {
+	s := dnstest.Start(t, `
+		listed.list.example. 300 IN A 127.0.1.2
+		listed.list.example. 300 IN AAAA ::1
+		listed.list.example. 300 IN A 127.255.255.254
+	`)
+	s.Script("broken.list.example", "A", dnstest.Behaviour{Rcode: "SERVFAIL"})
+	r, err := New(Config{Servers: []string{s.Addr()}, HostsFile: os.DevNull})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := r.IPv4(t.Context(), "Listed.list.example")
+	slices.SortFunc(got, netip.Addr.Compare)
+	if want := []netip.Addr{netip.MustParseAddr("127.0.1.2"), netip.MustParseAddr("127.255.255.254")}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if _, err := r.IPv4(t.Context(), "clean.list.example"); !IsNotFound(err) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := r.IPv4(t.Context(), "broken.list.example"); !IsTemporary(err) {
+		t.Errorf("got %v", err)
+	}
+	for _, q := range s.Queries() {
+		if q.Type != "A" {
+			t.Errorf("asked for %+v", q)
+		}
+	}
+}
+
 func TestTXT(t *testing.T) {
 	r, _ := start(t, `
 		text.example. IN TXT "v=spf1 " "-all"
