@@ -30,6 +30,7 @@ type page struct {
 	anchor        int // the link whose text is being read, plus 1
 	anchorAt      int // where in shown it begins
 	pre           int
+	comments      int // bytes of comments in hidden
 	inTitle       bool
 	svg           bool
 }
@@ -49,7 +50,7 @@ func (r *reader) html(t *Text, s string) {
 	t.Shown, t.Hidden = p.shown.done(), p.hidden.done()
 	r.notes.writer(&p.shown, r.part)
 	if r.main {
-		r.noteHidden(len(t.Shown), len(t.Hidden))
+		r.noteHidden(len(t.Shown), len(t.Hidden)-p.comments)
 	}
 	// The place of the text comes before that of documents inside of it.
 	r.add(*t)
@@ -127,8 +128,10 @@ func (p *page) comment(s string) {
 		return
 	}
 	const maxComment = 4 << 10
+	before := len(p.hidden.b)
 	p.hidden.text(strings.ToValidUTF8(s[:min(len(s), maxComment)], ""), false)
 	p.hidden.gap()
+	p.comments += len(p.hidden.b) - before
 }
 
 func (p *page) conditional(s string) {

@@ -6,6 +6,10 @@ import (
 	"unicode/utf8"
 )
 
+// Parse reads an absolute address as it may stand in a document; ok is false
+// where it is none. From, Text and Part are left empty.
+func Parse(raw string) (u URL, ok bool) { return parseURL(raw) }
+
 // parseURL reads an absolute address the way that browsers do (WHATWG URL), which
 // take much that no standard for addresses allows. ok is false where it is none,
 // or relative.
