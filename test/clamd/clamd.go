@@ -89,7 +89,8 @@ func Run(t testing.TB, c Config) *Instance {
 			t.Error(err)
 		}
 		if t.Failed() {
-			t.Logf("clamd: %s", p.Log())
+			_, behind, _ := strings.Cut(p.Log(), "Self checking")
+			t.Logf("clamd: %s", behind)
 		}
 	})
 	return p
@@ -151,9 +152,6 @@ func (p *Instance) configuration(c Config) string {
 		"FixStaleSocket":     "yes",
 		"Foreground":         "yes",
 		"MaxThreads":         "4",
-		// Scanning goes on with the old database while a new one loads otherwise,
-		// and a test would not know which one it asks.
-		"ConcurrentDatabaseReload": "no",
 	}
 	if p.TCP != "" {
 		host, port, _ := net.SplitHostPort(strings.TrimPrefix(p.TCP, "tcp:"))
@@ -256,7 +254,7 @@ func (p *Instance) Command(name string) (string, error) {
 // Reload makes clamd read its database again, and waits until it did.
 func (p *Instance) Reload(t testing.TB) {
 	t.Helper()
-	before := strings.Count(p.Log(), "Database correctly reloaded")
+	before := strings.Count(p.Log(), "Activating the newly loaded database")
 	if answer, err := p.Command("RELOAD"); err != nil || answer != "RELOADING" {
 		t.Fatalf("reload: %q, %v", answer, err)
 	}
@@ -264,7 +262,7 @@ func (p *Instance) Reload(t testing.TB) {
 	defer deadline.Stop()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for strings.Count(p.Log(), "Database correctly reloaded") == before {
+	for strings.Count(p.Log(), "Activating the newly loaded database") == before {
 		select {
 		case <-deadline.C:
 			t.Fatalf("clamd does not reload: %s", p.Log())
