@@ -154,3 +154,90 @@ func runSealCase(t *testing.T, s *arcScenario, c *arcCase) {
 }
 
 func withoutWhite(s string) string { return strings.Join(strings.Fields(s), "") }
+
+// crlfFile reads a message of a suite with line ends as they are on the wire.
+func crlfFile(t *testing.T, name string) string {
+	return crlfs(strings.ReplaceAll(string(suiteFile(t, name)), crlf, "\n"))
+}
+
+// perlZone is the zone file of the Perl suite: a name, spaces, a text.
+func perlZone(t *testing.T) zone {
+	z := make(zone)
+	for line := range strings.Lines(string(suiteFile(t, "perl-mail-dkim/t__FAKE_DNS.dat"))) {
+		name, text, ok := strings.Cut(strings.TrimSpace(line), " ")
+		text = strings.TrimSpace(text)
+		switch {
+		case !ok || strings.HasPrefix(name, "#") || text == "NXDOMAIN":
+		case strings.HasPrefix(text, "~~"):
+			z[name] = nil
+		default:
+			z[name] = []string{strings.Trim(text, `"`)}
+		}
+	}
+	return z
+}
+
+// AUT-03: most of the suite is older than RFC 8301, so that what it calls good
+// must fail here, and for that reason.
+func TestPerlSuite(t *testing.T) {
+	z := perlZone(t)
+	files, err := filepath.Glob(filepath.Join(os.Getenv("GATEPOST_CORPORA"), "suites/perl-mail-dkim/t__corpus__*"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no messages: %v", err)
+	}
+	reasons := map[string]string{
+		"badkey1_ed25519": "the key is no Ed25519 key",
+		"badkey2_ed25519": "the signature does not fit the header",
+		"badkey3_ed25519": "the body was changed",
+		"badkey4_ed25519": "no key",
+		"badkey5_ed25519": "the key record is malformed",
+		"badkey_11":       "the key is not for sha256",
+		"good_1878523":    "rsa-sha1 is not accepted",
+		"good_83176":      "rsa-sha1 is not accepted",
+		"goodkey_1":       "rsa-sha1 is not accepted",
+		"goodkey_2":       "rsa-sha1 is not accepted",
+		"goodkey_ed25519": "",
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "t__corpus__"), ".txt")
+		v := verify(t, z, crlfFile(t, "perl-mail-dkim/"+filepath.Base(file)))
+		for _, r := range v.Signatures {
+			if (r.Status == Pass) != (name == "goodkey_ed25519") {
+				t.Errorf("%s: %s (%s)", name, r.Status, r.Reason)
+			}
+			if want, ok := reasons[name]; ok && r.Reason != want {
+				t.Errorf("%s: %s (%s), want %q", name, r.Status, r.Reason, want)
+			}
+		}
+	}
+}
+
+// AUT-03.
+func TestDKIMpySuite(t *testing.T) {
+	const dir = "dkimpy/dkim__tests__data__"
+	z := zone{
+		"test._domainkey.football.example.com":     {strings.TrimSpace(string(suiteFile(t, dir+"test.txt")))},
+		"brisbane._domainkey.football.example.com": {testRecord(t, "ed25519")},
+	}
+	for _, r := range verify(t, z, crlfFile(t, dir+"rfc6376.signed.msg")).Signatures {
+		if r.Status != Pass {
+			t.Errorf("%+v", r)
+		}
+	}
+	for file, want := range map[string]string{
+		"badk.txt": "the key is of an unknown kind", "badversion.txt": "the key record has another version",
+		"test_bad.txt": "the key is no RSA key", "test_tlsrpt.txt": "the key is not for mail", "test.txt": "", "test2.txt": "",
+	} {
+		_, wrong := parseKeyRecord(strings.TrimSpace(string(suiteFile(t, dir+file))))
+		if got := reasonOf(wrong); got != want {
+			t.Errorf("%s: %q, want %q", file, got, want)
+		}
+	}
+}
+
+func reasonOf(wrong *fault) string {
+	if wrong == nil {
+		return ""
+	}
+	return wrong.reason
+}
