@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 
+	"gatepost/internal/quarantine"
 	"gatepost/internal/queue"
 )
 
@@ -148,11 +149,16 @@ func badRequest(err error) error { return fmt.Errorf("%w: %w", errBadRequest, er
 func failWith(w http.ResponseWriter, err error) {
 	status := http.StatusInternalServerError
 	switch {
-	case errors.Is(err, errBadRequest), errors.Is(err, queue.ErrSelector), errors.Is(err, queue.ErrNoTransport):
+	case errors.Is(err, errBadRequest), errors.Is(err, queue.ErrSelector), errors.Is(err, queue.ErrNoTransport),
+		errors.Is(err, quarantine.ErrRequest):
 		status = http.StatusBadRequest
-	case errors.Is(err, queue.ErrNotFound), errors.Is(err, queue.ErrNotPaused):
+	case errors.Is(err, queue.ErrNotFound), errors.Is(err, queue.ErrNotPaused), errors.Is(err, quarantine.ErrNotFound):
 		status = http.StatusNotFound
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, quarantine.ErrReleased), errors.Is(err, quarantine.ErrDeleted), errors.Is(err, quarantine.ErrBusy):
+		status = http.StatusConflict
+	case errors.Is(err, quarantine.ErrForbidden):
+		status = http.StatusForbidden
+	case errors.Is(err, quarantine.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		status = http.StatusServiceUnavailable
 	}
 	fail(w, status, err.Error())

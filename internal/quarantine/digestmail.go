@@ -23,8 +23,8 @@ type digestMail struct {
 	// Day is the date that the digest is of, "2006-01-02".
 	Day   string
 	Items []digestItem
-	// More is how many messages are held beyond those in Items.
-	More int
+	// More says that there are messages beyond those in Items.
+	More bool
 	// Days is how many days messages are kept.
 	Days int
 }
@@ -40,8 +40,18 @@ type digestItem struct {
 	Delete  string
 }
 
-// Count is how many messages are held in all.
-func (d *digestMail) Count() int { return len(d.Items) + d.More }
+// Count tells how many messages there are: "One message is", "More than 100
+// messages are".
+func (d *digestMail) Count() string {
+	switch n := len(d.Items); {
+	case d.More:
+		return fmt.Sprintf("More than %d messages are", n)
+	case n == 1:
+		return "One message is"
+	default:
+		return fmt.Sprintf("%d messages are", n)
+	}
+}
 
 // Limits of the texts in a digest, in bytes.
 const (
@@ -66,12 +76,7 @@ func kindText(t mail.Threat) string {
 }
 
 // subject is the Subject field. Nothing from the messages stands in it.
-func (d *digestMail) subject() string {
-	if d.Count() == 1 {
-		return "1 message is held in quarantine"
-	}
-	return fmt.Sprintf("%d messages are held in quarantine", d.Count())
-}
+func (d *digestMail) subject() string { return d.Count() + " held in quarantine" }
 
 // messageID is the same for the same recipient and day, so that mail systems
 // which drop duplicates drop the one that a crash at the wrong moment may cause.

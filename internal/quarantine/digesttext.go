@@ -5,7 +5,7 @@ import "text/template"
 // digestText is the plain half of a digest. It is written as quoted-printable, so
 // lines may be as long as links are.
 var digestText = template.Must(template.New("text").Parse(
-	`{{if eq .Count 1}}One message{{else}}{{.Count}} messages{{end}} for {{.To}} {{if eq .Count 1}}is{{else}}are{{end}} held in quarantine since the last of these mails.
+	`{{.Count}} held in quarantine for {{.To}} since the last of these mails.
 Nothing is delivered unless you ask for it; held messages are deleted after {{.Days}} days.
 {{range .Items}}
 Received: {{.Received}}
@@ -16,7 +16,7 @@ Why:      {{.Kind}}
 {{else}}Release:  by your administrator only
 {{end}}{{if .Delete}}Delete:   {{.Delete}}
 {{end}}{{end}}{{if .More}}
-There are {{.More}} more. Ask your administrator about them.
+There are more. Ask your administrator about them.
 {{end}}
 Each link opens a page that asks before anything happens. The links are for you
 alone: do not pass this mail on.

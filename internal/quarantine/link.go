@@ -54,9 +54,12 @@ const (
 // signer makes and checks tokens. HMAC-SHA256, RFC 2104.
 type signer struct{ key []byte }
 
+// linkKeySize is the size of a key in bytes.
+const linkKeySize = sha256.Size
+
 // newLinkKey makes a key.
 func newLinkKey() []byte {
-	key := make([]byte, sha256.Size)
+	key := make([]byte, linkKeySize)
 	// crypto/rand.Read never fails: it aborts the program instead.
 	rand.Read(key)
 	return key

@@ -20,6 +20,8 @@ var (
 	ErrDeleted = errors.New("deleted already")
 	// ErrForbidden says that this person may not release it.
 	ErrForbidden = errors.New("viruses are released by administrators only")
+	// ErrBusy says that somebody else is releasing the message right now.
+	ErrBusy = errors.New("is being released at this moment")
 	// ErrRequest says that a request makes no sense.
 	ErrRequest = errors.New("bad request")
 	// ErrUnavailable says that the store does not answer.
@@ -51,7 +53,7 @@ const (
 type Row struct {
 	ID mail.ID `json:"id"`
 	// State is held while it is held for anyone, then released if it was
-	// released for anyone, else deleted.
+	// released for anyone, else deleted; in a list of one state, that one.
 	State    State     `json:"state"`
 	Received time.Time `json:"received"`
 	Sender   string    `json:"sender"` // "<>" for the null sender
@@ -70,8 +72,7 @@ type Row struct {
 	Helo       string      `json:"helo,omitempty"`
 	Listener   string      `json:"listener,omitempty"`
 	Node       string      `json:"node,omitempty"`
-	// Entries are the recipients for whom it is or was held; in a list that was
-	// asked for by recipient or state, those that fit.
+	// Entries are the recipients for whom it is or was held.
 	Entries []Entry `json:"entries"`
 }
 
@@ -84,25 +85,29 @@ type Entry struct {
 	Threat    mail.Threat `json:"threat,omitempty"`
 	Reason    string      `json:"reason,omitempty"`
 	Score     float64     `json:"score"`
-	// ReleasedAt and ReleasedBy tell when and by whom it was released.
-	ReleasedAt time.Time `json:"released_at,omitzero"`
-	ReleasedBy string    `json:"released_by,omitempty"`
+	// Changed and By tell when and by whom it was released or deleted.
+	Changed time.Time `json:"changed,omitzero"`
+	By      string    `json:"by,omitempty"`
 	// Verdict is what the flow decided; only Show fills it in.
 	Verdict *mail.Verdict `json:"verdict,omitempty"`
+
+	address mail.Address
 }
 
 // Filter chooses messages. All that is set must hold.
 type Filter struct {
-	// Sender and Recipient are an address, "@domain", or "<>" for the null sender.
+	// Sender and Recipient are an address, a part of one, "@domain", or "<>" for
+	// the null sender. Recipient to State must hold for one and the same entry.
 	Sender    string
 	Recipient string
-	Domain    string // of recipients
+	Domain    string // configured domain of the recipient
 	Threat    mail.Threat
 	State     State
 	// Since and Before bound when it was received: from Since on, before Before.
 	Since  time.Time
 	Before time.Time
-	// Text stands in subject, sender, recipient, message ID or reason, in any case.
+	// Text is words that all stand in addresses, subject, message ID, client or
+	// reason, in any case.
 	Text string
 	// Limit is how many messages to return at most, 1 to 1000.
 	Limit int
@@ -120,7 +125,9 @@ type Page struct {
 // Releaser puts a message back on its way.
 type Releaser interface {
 	// Release queues the bytes of body for the recipients of env under a new ID,
-	// and does not scan them again. Once it returns nil the message is durable.
+	// with env.ID as what it was released from, and does not scan them again. A
+	// recipient whose route leads into the quarantine or nowhere is routed anew.
+	// Once it returns nil the message is durable.
 	Release(ctx context.Context, env *mail.Envelope, body mail.Body) (mail.ID, error)
 }
 
