@@ -96,6 +96,11 @@ func (c *client) answer(req *http.Request, v any) error {
 		return c.explain(err)
 	}
 	defer resp.Body.Close()
+	return readAnswer(resp, v)
+}
+
+// readAnswer decodes an answer into v, or into an error.
+func readAnswer(resp *http.Response, v any) error {
 	d := json.NewDecoder(resp.Body)
 	if resp.StatusCode == http.StatusOK {
 		if err := d.Decode(v); err != nil {

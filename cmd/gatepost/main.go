@@ -17,14 +17,15 @@ import (
 
 // commands is the grammar of the command line.
 type commands struct {
-	Serve   serveCmd   `cmd:"" help:"Run the gateway."`
-	Check   checkCmd   `cmd:"" help:"Check a configuration file, and do nothing else."`
-	Queue   queueCmd   `cmd:"" help:"Look at the mail that waits, and change it."`
-	Status  statusCmd  `cmd:"" help:"Show how the running gateway is."`
-	Reload  reloadCmd  `cmd:"" help:"Have the running gateway load its configuration again."`
-	DKIM    dkimCmd    `cmd:"" name:"dkim" help:"Make keys for DKIM signatures."`
-	Demo    demoCmd    `cmd:"" help:"Show Gatepost at work in a scratch directory."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Serve      serveCmd      `cmd:"" help:"Run the gateway."`
+	Check      checkCmd      `cmd:"" help:"Check a configuration file, and do nothing else."`
+	Queue      queueCmd      `cmd:"" help:"Look at the mail that waits, and change it."`
+	Quarantine quarantineCmd `cmd:"" help:"Look at the mail that is held back, and decide about it."`
+	Status     statusCmd     `cmd:"" help:"Show how the running gateway is."`
+	Reload     reloadCmd     `cmd:"" help:"Have the running gateway load its configuration again."`
+	DKIM       dkimCmd       `cmd:"" name:"dkim" help:"Make keys for DKIM signatures."`
+	Demo       demoCmd       `cmd:"" help:"Show Gatepost at work in a scratch directory."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
 }
 
 const description = `Gatepost stands between the Internet and your mail servers.

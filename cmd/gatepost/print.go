@@ -56,8 +56,8 @@ func (t *table) text() string {
 }
 
 // rowPrinter prints a list page by page.
-type rowPrinter interface {
-	rows(page []queue.Row) error
+type rowPrinter[T any] interface {
+	rows(page []T) error
 	end() error
 }
 
@@ -90,12 +90,12 @@ func (p *rowTable) end() error {
 }
 
 // rowArray prints rows as one JSON array, a row on each line.
-type rowArray struct {
+type rowArray[T any] struct {
 	t     *terminal
 	begun bool
 }
 
-func (p *rowArray) rows(page []queue.Row) error {
+func (p *rowArray[T]) rows(page []T) error {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
@@ -116,7 +116,7 @@ func (p *rowArray) rows(page []queue.Row) error {
 	return p.t.print(b.String())
 }
 
-func (p *rowArray) end() error {
+func (p *rowArray[T]) end() error {
 	if !p.begun {
 		return p.t.print("[]\n")
 	}

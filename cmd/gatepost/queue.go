@@ -97,9 +97,9 @@ func (c *queueListCmd) Run(t *terminal) error {
 		return err
 	}
 	defer done()
-	var out rowPrinter = &rowTable{t: t}
+	var out rowPrinter[queue.Row] = &rowTable{t: t}
 	if c.JSON {
-		out = &rowArray{t: t}
+		out = &rowArray[queue.Row]{t: t}
 	}
 	query := c.selector().Values()
 	for left := c.Limit; ; {
