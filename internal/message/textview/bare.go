@@ -139,6 +139,9 @@ func (r *reader) bareURL(s string, n int, from string) {
 	r.addLink(u, from, "")
 }
 
+// nameEnds are characters that no name of a host has.
+const nameEnds = "/?#:,;()[]'\\*=&!$~%+@"
+
 // bareName adds a name without a scheme, or a mail address.
 func (r *reader) bareName(w, from string) {
 	w = strings.TrimLeft(trimPunctuation(w), "([*_'=~-,;.:!")
@@ -148,14 +151,18 @@ func (r *reader) bareName(w, from string) {
 	if rest, ok := cutFold(w, "mailto:"); ok {
 		w = rest
 	}
-	end := strings.IndexAny(w, "/?#:,;()[]'\\*=&!$~")
+	if i := strings.IndexByte(w, '@'); i > 0 && !strings.ContainsAny(w[:i], "/?:,;()[]\\") {
+		domain := w[i+1:]
+		if end := strings.IndexAny(domain, nameEnds); end >= 0 {
+			domain = domain[:end]
+		}
+		r.bareMail(w[:i], domain)
+		return
+	}
+	end := strings.IndexAny(w, nameEnds)
 	name, rest := w, ""
 	if end >= 0 {
 		name, rest = w[:end], w[end:]
-	}
-	if i := strings.LastIndexByte(name, '@'); i > 0 {
-		r.bareMail(name[:i], name[i+1:])
-		return
 	}
 	if end == 0 || !linkable(name, rest) {
 		return

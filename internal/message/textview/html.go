@@ -159,7 +159,7 @@ func (p *page) conditional(s string) {
 // attributes are those of one tag that matter.
 type attributes struct {
 	style, class, id, bgcolor, color, alt, value, kind, http, content, srcdoc, background, placeholder string
-	hidden                                                                                                   bool
+	hidden                                                                                             bool
 }
 
 // start opens an element and returns its name where raw text may follow.

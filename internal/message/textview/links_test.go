@@ -72,6 +72,8 @@ func TestBareAddressesInTexts(t *testing.T) {
 		{"unknown top-level domains", "a.localdomain/x b.foobarbaz", nil},
 		{"defanged", "hxxp://evil.com h**p://bad.com/", []string{"http://evil.com/", "http://bad.com/"}},
 		{"a mail address", "write to joe@shop.example.com.", []string{"mailto:joe@shop.example.com"}},
+		{"mail addresses with odd characters", "joe+tag@example.com, a%b=c@example.org/x", []string{"mailto:joe+tag@example.com", "mailto:a%b=c@example.org"}},
+		{"no host either", "joe%barrera.org a@b a+b.example", nil},
 		{"a user that is a host", "http://bank.com@evil.com", []string{"http://evil.com/"}},
 		{"Chinese around it", "请访问http://evil.com/a。谢谢，www.bad.com吧", []string{"http://evil.com/a。谢谢", "http://www.bad.com/"}},
 		{"Chinese behind the host", "http://evil.com点击", []string{"http://evil.com/"}},

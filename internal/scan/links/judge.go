@@ -22,17 +22,18 @@ type symbol struct {
 // docs/links.md.
 var symbols = [...]symbol{
 	{"text-mismatch", 1, mismatch},
+	{"name-mismatch", 0, nameMismatch},
 	{"look-alike", 4, lookAlike},
 	{"own-name", 2, ownName},
 	{"mixed-script", 2.5, mixedScript},
 	{"hidden-host", 2, hiddenHost},
 	{"user-host", 2, userHost},
-	{"ip-host", 1, ipHost},
+	{"ip-host", 1.5, ipHost},
 	{"number-host", 3, numberHost},
 	{"odd-port", 0.5, oddPort},
 	{"data-link", 2.5, dataLink},
-	{"script-link", 1, scriptLink},
-	{"form", 0.5, form},
+	{"script-link", 0, scriptLink},
+	{"form", 0, form},
 	{"redirect", 0, redirect},
 	{"shortener", 0, shortener},
 	{"international", 0, international},
@@ -91,12 +92,18 @@ func clickable(u *textview.URL) bool {
 func shown(s string) string { return message.SafeText(s, 80) }
 
 // mismatch: the text of the link is an address at another domain.
-func mismatch(j *judgement, u *textview.URL) string {
+func mismatch(j *judgement, u *textview.URL) string { return j.mismatch(u, true) }
+
+// nameMismatch: the text of the link is a name alone. Newsletters name their
+// advertisers so, and count who follows.
+func nameMismatch(j *judgement, u *textview.URL) string { return j.mismatch(u, false) }
+
+func (j *judgement) mismatch(u *textview.URL, address bool) string {
 	if u.From != "href" || u.Domain == "" && u.Host == "" || u.Scheme == "mailto" {
 		return ""
 	}
-	t, ok := displayed(u.Text)
-	if !ok || t.Domain == "" || t.Domain == u.Domain || sameOwner(t.Domain, u.Domain) {
+	t, whole, ok := displayed(u.Text)
+	if !ok || whole != address || t.Domain == "" || t.Domain == u.Domain || sameOwner(t.Domain, u.Domain) {
 		return ""
 	}
 	// A link by way of a redirect that names the shown domain leads there.
@@ -109,21 +116,25 @@ func mismatch(j *judgement, u *textview.URL) string {
 	return fmt.Sprintf("a link shows %s and leads to %s", shown(t.Host), shown(u.Host))
 }
 
-// displayed returns the address that the text of a link begins with.
-func displayed(text string) (textview.URL, bool) {
+// displayed returns the address that the text of a link begins with; whole says
+// that it has a scheme, a path or "www", and is not a name alone.
+func displayed(text string) (u textview.URL, whole, ok bool) {
 	text, _, _ = strings.Cut(strings.TrimSpace(text), " ")
 	text = strings.Trim(text, "<>()[]\"'.,;:")
 	if text == "" || strings.Contains(text, "@") {
-		return textview.URL{}, false
+		return u, false, false
 	}
-	if !strings.Contains(text, "://") {
-		host, _, _ := strings.Cut(text, "/")
+	whole = strings.Contains(text, "://")
+	if !whole {
+		host, path, found := strings.Cut(text, "/")
 		if !strings.Contains(host, ".") || textview.Registered(strings.ToLower(host)) == "" {
-			return textview.URL{}, false
+			return u, false, false
 		}
+		whole = found && path != "" || len(host) > 4 && strings.EqualFold(host[:4], "www.")
 		text = "http://" + text
 	}
-	return textview.Parse(text)
+	u, ok = textview.Parse(text)
+	return u, whole, ok
 }
 
 // sameOwner reports that two domains probably belong to the same: one name under
