@@ -93,42 +93,73 @@ func newBodyWriter(c Canon, w io.Writer) *bodyWriter {
 func (b *bodyWriter) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 {
-		switch run := b.plain(p); {
-		case b.cr && p[0] == '\n':
-			b.cr, b.space = false, false
-			b.ends++
-			p = p[1:]
-		case b.cr:
+		if b.cr {
 			b.cr = false
+			if p[0] == '\n' {
+				b.space = false
+				b.ends++
+				p = p[1:]
+				continue
+			}
 			b.release()
 			b.short("\r")
-		case run > 0:
+		}
+		run := b.plain(p)
+		if run > 0 {
 			b.release()
 			b.collect(p[:run])
 			p = p[run:]
-		default:
-			b.cr = p[0] == '\r'
-			b.space = b.space || !b.cr
-			p = p[1:]
+			continue
 		}
+		b.cr = p[0] == '\r'
+		b.space = b.space || !b.cr
+		p = p[1:]
 	}
 	return n, b.err
 }
 
-// plain returns how many bytes from the start of p mean nothing but themselves.
+// plain returns how many bytes from the start of p stay as they are: ordinary
+// text with its line ends, as far as nothing has to be known of what follows.
 func (b *bodyWriter) plain(p []byte) int {
 	if b.canon == Simple {
-		if i := bytes.IndexByte(p, '\r'); i >= 0 {
+		return plainSimple(p)
+	}
+	return plainRelaxed(p)
+}
+
+// plainSimple ends in front of line ends that may be the last ones.
+func plainSimple(p []byte) int {
+	for i := 0; ; {
+		n := bytes.IndexByte(p[i:], '\r')
+		if n < 0 {
+			return len(p)
+		}
+		if i += n; i == 0 || i+2 >= len(p) || p[i+1] != '\n' || p[i+2] == '\r' {
 			return i
 		}
-		return len(p)
+		i += 3
 	}
-	for i, c := range p {
-		if c == ' ' || c == '\t' || c == '\r' {
+}
+
+// plainRelaxed ends in front of white space as well, unless it is one space
+// between two characters.
+func plainRelaxed(p []byte) int {
+	i := 0
+	for i < len(p) {
+		switch c := p[i]; {
+		case c > ' ':
+			i++
+		case c == ' ' && i > 0 && i+1 < len(p) && p[i+1] > ' ':
+			i += 2
+		case c == '\r' && i > 0 && i+2 < len(p) && p[i+1] == '\n' && p[i+2] > ' ':
+			i += 3
+		case c == ' ' || c == '\t' || c == '\r':
 			return i
+		default:
+			i++
 		}
 	}
-	return len(p)
+	return i
 }
 
 // release passes on what was held back, because text follows.

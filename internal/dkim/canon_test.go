@@ -133,7 +133,8 @@ func (f failing) Write([]byte) (int, error) { return 0, f.err }
 // FuzzCanonicalBody compares with the words of RFC 6376 §3.4.4 put into regular
 // expressions, for every way to cut the body into pieces.
 func FuzzCanonicalBody(f *testing.F) {
-	for _, s := range []string{"", "a", " a \r\n\r\n", "a\r", "\r\r\n\n", "\t \r\n b  c\r\n\r\n\r\n", "a\r\n \r\n"} {
+	for _, s := range []string{"", "a", " a \r\n\r\n", "a\r", "\r\r\n\n", "\t \r\n b  c\r\n\r\n\r\n", "a\r\n \r\n",
+		"words in lines\r\nof text\r\n\r\nmore \r\n\r\n", "a\nb c\r\n\n d\x01 e\r\n\r\rf\r\n"} {
 		f.Add(s, 1)
 		f.Add(s, 3)
 	}

@@ -31,26 +31,37 @@ type check struct {
 
 func (v *Verifier) newRun(in Input) *run {
 	r := &run{v: v, in: in, index: indexFields(in.Header), keys: make(map[string]published)}
-	asked := 0
-	for _, at := range r.index.places["dkim-signature"] {
-		if len(r.signatures) == maxResults {
+	left := v.cfg.MaxSignatures
+	for i, at := range r.index.places["dkim-signature"] {
+		if i == maxResults {
 			break
 		}
 		c := &check{}
-		c.sig, c.wrong = parseSignature(r.index.fields[at], at)
-		if c.wrong == nil {
-			c.wrong = c.sig.checkTimes(in.Received, v.cfg.Skew)
-			c.expired = c.wrong != nil && c.sig.isExpired(in.Received, v.cfg.Skew)
-		}
-		if c.wrong == nil {
-			if asked++; asked > v.cfg.MaxSignatures {
-				c.wrong = &fault{Policy, "too many signatures"}
-			}
+		if r.readSignature(c, at, left > 0); c.wrong == nil {
+			left--
 		}
 		r.signatures = append(r.signatures, c)
 	}
 	r.chain = readChain(r.index)
 	return r
+}
+
+// readSignature reads a signature field; wanted says that it is going to be
+// checked if nothing is wrong with it.
+func (r *run) readSignature(c *check, at int, wanted bool) {
+	var tags tagList
+	if c.sig, tags, c.wrong = startSignature(r.index.fields[at], at); c.wrong != nil {
+		return
+	}
+	if !wanted {
+		c.wrong = &fault{Policy, "too many signatures"}
+		return
+	}
+	if c.wrong = c.sig.finish(tags); c.wrong != nil {
+		return
+	}
+	c.wrong = c.sig.checkTimes(r.in.Received, r.v.cfg.Skew)
+	c.expired = c.sig.isExpired(r.in.Received, r.v.cfg.Skew)
 }
 
 // maxLookups bounds the lookups of one message at the same time.

@@ -36,33 +36,35 @@ const wholeBody = -1
 // prefixLength is how much of b= tells signatures apart (RFC 6008 §4).
 const prefixLength = 8
 
-// parseSignature reads a DKIM-Signature field (RFC 6376 §3.5, §6.1.1). Where it
-// returns a fault, the signature has what could be read before.
-func parseSignature(f message.Field, at int) (*signature, *fault) {
+// startSignature reads who signed in a DKIM-Signature field (RFC 6376 §3.5). Where
+// it returns a fault, the signature has what could be read before.
+func startSignature(f message.Field, at int) (*signature, tagList, *fault) {
 	s := &signature{raw: f.Raw(), at: at, limit: wholeBody}
 	tags, wrong := parseTags(f.Value())
 	if wrong != nil {
-		return s, wrong
+		return s, nil, wrong
 	}
 	if wrong := s.readCommon(tags); wrong != nil {
-		return s, wrong
+		return s, tags, wrong
 	}
-	if wrong := s.readIdentity(tags); wrong != nil {
-		return s, wrong
-	}
+	return s, tags, s.readIdentity(tags)
+}
+
+// finish reads what a DKIM-Signature field covers (RFC 6376 §6.1.1).
+func (s *signature) finish(tags tagList) *fault {
 	if version, ok := tags["v"]; !ok {
-		return s, bad("v= is missing")
+		return bad("v= is missing")
 	} else if version != "1" {
-		return s, &fault{Neutral, "unknown version"}
+		return &fault{Neutral, "unknown version"}
 	}
 	if wrong := s.readCovered(tags, Simple); wrong != nil {
-		return s, wrong
+		return wrong
 	}
 	if !slices.Contains(s.names, "from") {
 		// RFC 6376 §5.4: a signature that leaves From open says nothing.
-		return s, bad("From is not signed")
+		return bad("From is not signed")
 	}
-	return s, nil
+	return nil
 }
 
 // readCommon reads the tags that every signature field has: d=, s=, a=, b=, t=.
