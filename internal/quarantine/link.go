@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"strings"
 	"time"
 
 	"gatepost/internal/mail"
@@ -93,10 +94,11 @@ func (s signer) append(b []byte) []byte {
 // to be good, and every token that is not ours is the same ErrBadLink. Whether it
 // has expired is for the caller to see.
 func (s signer) verify(text string) (Token, error) {
-	if len(text) > maxToken {
+	// One token has one text only: neither the line ends that base64 skips nor the
+	// bits that it has left are free.
+	if len(text) > maxToken || strings.ContainsAny(text, "\r\n") {
 		return Token{}, ErrBadLink
 	}
-	// Strict: one token has one text only, whatever the bits that base64 has left.
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil || len(b) <= tokenHead+sha256.Size {
 		return Token{}, ErrBadLink
