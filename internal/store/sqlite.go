@@ -98,15 +98,25 @@ func (e *sqliteEngine) pool(parameters string, conns int) (*sql.DB, error) {
 }
 
 func (e *sqliteEngine) read(ctx context.Context, fn work) error {
-	return e.note(fn(ctx, &conn{dialect: dialectSQLite, q: e.readers}))
+	if e.writer.closed() {
+		return fmt.Errorf("%w: %w", ErrUnavailable, errClosed)
+	}
+	return e.note(ctx, fn(ctx, &conn{dialect: dialectSQLite, q: e.readers}))
 }
 
 func (e *sqliteEngine) write(ctx context.Context, fn work) error {
-	return e.note(e.writer.do(ctx, fn))
+	return e.note(ctx, e.writer.do(ctx, fn))
 }
 
-// note remembers for health whether the database as a whole has a problem.
-func (e *sqliteEngine) note(err error) error {
+// note remembers for health whether the database as a whole has a problem. That a
+// caller gave up is none.
+func (e *sqliteEngine) note(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return ctx.Err()
+		}
+		return fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+	}
 	err = e.judge(err)
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -127,7 +137,7 @@ func (e *sqliteEngine) judge(err error) error {
 		return nil
 	case errors.Is(err, sql.ErrNoRows):
 		return ErrNotFound
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, sql.ErrConnDone), errors.Is(err, errClosed):
+	case errors.Is(err, sql.ErrConnDone), errors.Is(err, errClosed):
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	case !errors.As(err, &se):
 		return err

@@ -11,6 +11,9 @@ import (
 var server storetest.Postgres
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(childEnv); dir != "" {
+		child(dir)
+	}
 	code := m.Run()
 	server.Close()
 	os.Exit(code)

@@ -47,6 +47,15 @@ func (w *groupWriter) close() {
 	w.done.Wait()
 }
 
+func (w *groupWriter) closed() bool {
+	select {
+	case <-w.quit:
+		return true
+	default:
+		return false
+	}
+}
+
 // do runs fn in a transaction. A caller who gives up before it began leaves
 // nothing behind; afterwards do waits for the end, since fn uses what is the
 // caller's.

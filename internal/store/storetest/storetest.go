@@ -30,6 +30,14 @@ var contracts = []contract{
 	{"settings", settings},
 	{"quarantine put and get", quarantinePut},
 	{"quarantine bodies", quarantineBodies},
+	{"quarantine search", quarantineFind},
+	{"quarantine states", quarantineStates},
+	{"quarantine expiry", quarantineExpiry},
+	{"quarantine digests and statistics", quarantineSummaries},
+	{"reputation", reputation},
+	{"bayes learn and forget", bayesLearn},
+	{"bayes nodes", bayesNodes},
+	{"bayes expire", bayesExpire},
 }
 
 // Run runs every contract on every engine.
