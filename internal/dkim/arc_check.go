@@ -24,8 +24,7 @@ func (r *run) checkSeals() {
 			return
 		}
 		hashUnsigned(h, Relaxed, s.seal.sig.raw)
-		s.seal.judge(r.keys[s.seal.sig.keyName()], h.Sum(nil))
-		if s.seal.wrong != nil {
+		if r.judge(s.seal, h.Sum(nil)); s.seal.wrong != nil {
 			c.wrong = &fault{s.seal.wrong.status, "seal: " + s.seal.wrong.reason}
 			return
 		}

@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// maxRSABits bounds what checking one signature costs: about a millisecond.
+// maxRSABits bounds what checking one signature costs: some milliseconds.
 const maxRSABits = 16384
 
 // maxKeys bounds how many keys of one name are tried.
@@ -139,6 +139,16 @@ func (k *publicKey) parseRSA(der []byte) *fault {
 		k.fault = &fault{Fail, fmt.Sprintf("the key of %d bits is too short", k.bits)}
 	}
 	return nil
+}
+
+// effort is about what checking a signature with the key costs, in units of an RSA
+// key of 1024 bits with a usual exponent.
+func (k *publicKey) effort() int {
+	n := max(1, k.bits/1024)
+	if key, ok := k.key.(*rsa.PublicKey); ok && key.E > 65537 {
+		return 3 * n * n
+	}
+	return n * n
 }
 
 // verifies reports whether value is the key's signature of a SHA-256 hash.

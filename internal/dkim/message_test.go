@@ -239,6 +239,22 @@ func TestOnlySomeSignaturesAreChecked(t *testing.T) {
 	}
 }
 
+// AUT-08.
+func TestLargeKeysAreBounded(t *testing.T) {
+	z := zone{"rsa._domainkey.example.org": {rsaRecord(t, oddNumber(maxRSABits))}}
+	msg := strings.Repeat("DKIM-Signature: "+strings.ReplaceAll(base, "{bh}", "AAAA")+"; b=AAAA\r\n", 70) + plainMail
+	v := verifyWith(t, VerifierConfig{Resolver: z, MaxSignatures: 70}, msg)
+	for i, r := range v.Signatures {
+		want := Fail
+		if i >= 64 {
+			want = Policy
+		}
+		if r.Status != want {
+			t.Errorf("signature %d: %s (%s), want %s", i, r.Status, r.Reason, want)
+		}
+	}
+}
+
 func TestSignaturesThatCannotBeUsedDoNotCount(t *testing.T) {
 	msg := strings.Repeat("DKIM-Signature: v=1; rubbish\r\n", 20) + craft(t, "rsa.pem", base, plainMail)
 	v := verifyWith(t, VerifierConfig{Resolver: testZone(t), MaxSignatures: 1}, msg)

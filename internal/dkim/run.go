@@ -17,7 +17,13 @@ type run struct {
 	chain      *chain
 	keys       map[string]published
 	bodies     bodyHashes
+	effort     int // what may still be spent on keys
 }
+
+// maxEffort bounds what the keys of one message cost together: as much as 64
+// signatures with keys of maxRSABits, less than a second. 100 seals with ordinary
+// keys cost a fortieth of it.
+const maxEffort = 64 * (maxRSABits / 1024) * (maxRSABits / 1024)
 
 // check is one signature on its way to a result. A signature passes when all was
 // asked and nothing was wrong.
@@ -30,7 +36,7 @@ type check struct {
 }
 
 func (v *Verifier) newRun(in Input) *run {
-	r := &run{v: v, in: in, index: indexFields(in.Header), keys: make(map[string]published)}
+	r := &run{v: v, in: in, index: indexFields(in.Header), keys: make(map[string]published), effort: maxEffort}
 	left := v.cfg.MaxSignatures
 	for i, at := range r.index.places["dkim-signature"] {
 		if i == maxResults {
@@ -121,7 +127,7 @@ func (r *run) checkSignature(c *check) {
 	h := sha256.New()
 	r.index.hashFields(h, c.sig.header, c.sig.names, c.sig.at)
 	hashUnsigned(h, c.sig.header, c.sig.raw)
-	if c.judge(r.keys[c.sig.keyName()], h.Sum(nil)); c.wrong == nil {
+	if r.judge(c, h.Sum(nil)); c.wrong == nil {
 		r.bodies.want(c.sig.body, c.sig.limit)
 	}
 }
@@ -134,7 +140,8 @@ func hashUnsigned(h hash.Hash, canon Canon, raw string) {
 }
 
 // judge finds the key that fits the signature of a hash, or what is wrong.
-func (c *check) judge(p published, sum []byte) {
+func (r *run) judge(c *check, sum []byte) {
+	p := r.keys[c.sig.keyName()]
 	c.wrong = p.fault
 	for _, key := range p.keys {
 		if key.algorithm != c.sig.algorithm {
@@ -144,7 +151,10 @@ func (c *check) judge(p published, sum []byte) {
 			continue
 		}
 		c.key = key
+		r.effort -= key.effort()
 		switch {
+		case r.effort < 0:
+			c.wrong = &fault{Policy, "too much work"}
 		case key.fault != nil:
 			c.wrong = key.fault
 		case key.strict && c.sig.identity != "" && c.sig.identityDomain() != c.sig.domain:
