@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"golang.org/x/net/html"
+	"golang.org/x/net/html/atom"
 )
 
 // maxOpen bounds how many open elements are remembered. Deeper ones count, but
@@ -24,6 +25,7 @@ type page struct {
 	open          []element
 	beyond        int // open elements that are not remembered
 	sheet         sheet
+	styles        map[string]style // of attributes
 	title         string
 	base          string
 	links         []link
@@ -61,7 +63,7 @@ func (r *reader) html(t *Text, s string) {
 
 // render reads a document from front to back.
 func (r *reader) render(s string) *page {
-	p := &page{r: r, z: html.NewTokenizer(strings.NewReader(s)), sheet: sheet{}}
+	p := &page{r: r, z: html.NewTokenizer(strings.NewReader(s)), sheet: sheet{}, styles: map[string]style{}}
 	p.shown, p.hidden = newWriter(len(s)/3), newWriter(0)
 	p.open = append(p.open, element{style: style{fg: 0, bg: 0xffffff}})
 	p.run()
@@ -92,7 +94,7 @@ func (p *page) run() {
 			continue
 		case html.EndTagToken:
 			name, _ := p.z.TagName()
-			p.end(string(name))
+			p.end(atom.String(name))
 		case html.CommentToken:
 			p.comment(string(p.z.Text()))
 		}
@@ -165,7 +167,7 @@ type attributes struct {
 // start opens an element and returns its name where raw text may follow.
 func (p *page) start() string {
 	name, more := p.z.TagName()
-	tag := string(name)
+	tag := atom.String(name)
 	if tag == "a" || tag == "area" {
 		p.endAnchor()
 	}
@@ -175,7 +177,7 @@ func (p *page) start() string {
 		var k, v []byte
 		k, v, more = p.z.TagAttr()
 		if len(v) > 0 || string(k) == "hidden" {
-			p.attribute(&a, tag, string(k), string(v))
+			p.attribute(&a, tag, k, v)
 		}
 	}
 	switch tag {
@@ -206,43 +208,44 @@ func (p *page) start() string {
 }
 
 // attribute takes one attribute.
-func (p *page) attribute(a *attributes, tag, k, v string) {
-	switch k {
+func (p *page) attribute(a *attributes, tag string, k, v []byte) {
+	// Most attributes are about the layout and are not even copied.
+	switch string(k) {
 	case "style":
-		a.style = v
-		p.styleLinks(v)
+		a.style = string(v)
+		p.styleLinks(a.style)
 	case "class":
-		a.class = v
+		a.class = string(v)
 	case "id":
-		a.id = v
+		a.id = string(v)
 	case "bgcolor":
-		a.bgcolor = v
+		a.bgcolor = string(v)
 	case "color", "text":
-		a.color = v
+		a.color = string(v)
 	case "alt":
-		a.alt = v
+		a.alt = string(v)
 	case "value":
-		a.value = v
+		a.value = string(v)
 	case "placeholder":
-		a.placeholder = v
+		a.placeholder = string(v)
 	case "type":
-		a.kind = v
+		a.kind = string(v)
 	case "http-equiv":
-		a.http = v
+		a.http = string(v)
 	case "content":
-		a.content = v
+		a.content = string(v)
 	case "hidden":
-		a.hidden = v != "until-found"
+		a.hidden = string(v) != "until-found"
 	case "srcdoc":
-		a.srcdoc = v
+		a.srcdoc = string(v)
 	case "srcset", "imagesrcset":
-		p.sourceSet(v)
+		p.sourceSet(string(v))
+	case "background":
+		a.background = string(v)
+		p.addLink(a.background, "src")
 	default:
-		if k == "background" {
-			a.background = v
-		}
-		if from := linkAttribute(tag, k); from != "" {
-			p.addLink(v, from)
+		if from := linkAttribute(tag, string(k)); from != "" {
+			p.addLink(string(v), from)
 		}
 	}
 }
@@ -286,7 +289,7 @@ func (p *page) styleOf(tag string, a *attributes) style {
 		own.bg, own.hasBg = anyColour, true
 	}
 	if a.style != "" {
-		own = own.merge(parseStyle(a.style))
+		own = own.merge(p.inlineStyle(a.style))
 	}
 	own.gone = own.gone || a.hidden || isNeverShown(tag)
 	if own.hasFg && own.fg == transparent {
@@ -295,6 +298,18 @@ func (p *page) styleOf(tag string, a *attributes) style {
 	parent := p.top().style
 	st := parent.merge(own)
 	st.hasFg, st.hasBg = false, false
+	return st
+}
+
+// inlineStyle remembers what it has read: documents repeat themselves.
+func (p *page) inlineStyle(s string) style {
+	st, known := p.styles[s]
+	if !known {
+		st = parseStyle(s)
+		if len(p.styles) < maxRules {
+			p.styles[s] = st
+		}
+	}
 	return st
 }
 

@@ -121,7 +121,7 @@ func (p *page) refresh(content string) {
 }
 
 func (p *page) styleLinks(css string) {
-	if len(css) < len("url()") {
+	if strings.IndexByte(css, '(') < 0 {
 		return
 	}
 	styleURLs(css, func(raw string) { p.addLink(raw, "style") })
