@@ -182,8 +182,10 @@ func (c *compiler) hosts(path string, v any) *hostList {
 func senderCondition(l *addressList) condition {
 	return condition{cost: costEnvelope, test: func(ctx context.Context, m *material) (answer, error) {
 		a := m.envelope().Sender
-		ok, err := l.match(ctx, a)
-		return holds(ok, `sender matched "<`+shown(a.Raw)+`>"`), err
+		if ok, err := l.match(ctx, a); !ok || err != nil {
+			return answer{}, err
+		}
+		return yes(`sender matched "<` + shown(a.Raw) + `>"`), nil
 	}}
 }
 

@@ -92,17 +92,22 @@ func clientCondition(l *clientList) condition {
 	return condition{cost: costEnvelope, test: func(ctx context.Context, m *material) (answer, error) {
 		s := &m.envelope().Session
 		if a := s.Client.Addr(); a.IsValid() && l.contains(a) {
-			return holds(true, "client matched "+quote(a.Unmap().String())), nil
+			return yes("client matched " + quote(a.Unmap().String())), nil
 		}
-		ok, err := l.names.match(ctx, s.Name)
-		return holds(ok, "client matched "+quote(s.Name)), err
+		if ok, err := l.names.match(ctx, s.Name); !ok || err != nil {
+			return answer{}, err
+		}
+		return yes("client matched " + quote(s.Name)), nil
 	}}
 }
 
 func heloCondition(l *hostList) condition {
 	return condition{cost: costEnvelope, test: func(ctx context.Context, m *material) (answer, error) {
-		ok, err := l.match(ctx, m.envelope().Session.Helo)
-		return holds(ok, "helo matched "+quote(m.envelope().Session.Helo)), err
+		name := m.envelope().Session.Helo
+		if ok, err := l.match(ctx, name); !ok || err != nil {
+			return answer{}, err
+		}
+		return yes("helo matched " + quote(name)), nil
 	}}
 }
 

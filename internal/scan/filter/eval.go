@@ -46,13 +46,8 @@ type partMatch struct {
 	why        string
 }
 
-// holds is the answer that does not depend on recipients.
-func holds(yes bool, why string) answer {
-	if !yes {
-		return answer{}
-	}
-	return answer{who: who{all: true}, why: []string{why}}
-}
+// yes is the answer that a condition holds for everybody; the zero answer is no.
+func yes(why string) answer { return answer{who: who{all: true}, why: []string{why}} }
 
 // who is a set of the recipients of a message.
 type who struct {

@@ -3,7 +3,6 @@ package filter
 import (
 	"context"
 	"slices"
-	"strconv"
 	"strings"
 
 	"gatepost/internal/message/mimetree"
@@ -207,7 +206,7 @@ func attachmentsOver(limit int64) condition {
 				n++
 			}
 		}
-		return holds(n > limit, strconv.FormatInt(n, 10)+" attachments, over "+strconv.FormatInt(limit, 10)), nil
+		return over(n, limit, "attachments"), nil
 	}}
 }
 
@@ -216,7 +215,7 @@ func attachmentsOver(limit int64) condition {
 func ambiguousCondition() condition {
 	return condition{cost: costFiles, test: func(ctx context.Context, m *material) (answer, error) {
 		if f, ok := m.in.Tree.Ambiguous(); ok {
-			return holds(true, "ambiguous: "+shown(f.Reason)), nil
+			return yes("ambiguous: " + shown(f.Reason)), nil
 		}
 		files, err := m.in.Files(ctx)
 		if err != nil {
@@ -226,6 +225,6 @@ func ambiguousCondition() condition {
 		if len(parts) == 0 {
 			return answer{}, nil
 		}
-		return holds(true, parts[0].why), nil
+		return yes(parts[0].why), nil
 	}}
 }

@@ -51,7 +51,7 @@ func (c *compiler) header(path, name string, v any) condition {
 				return answer{}, err
 			}
 			if ok {
-				return holds(true, found(what, match, s)), nil
+				return yes(found(what, match, s)), nil
 			}
 		}
 		return answer{}, nil

@@ -75,7 +75,7 @@ func compileExpr(source string, ignoreCase bool) (*expr, error) {
 		return nil, fmt.Errorf("expression %q is too large: it has %d states, at most %d", cut(source), len(program.Inst), maxExprProgram)
 	}
 	if ignoreCase {
-		source = "(?i:" + source + ")"
+		source = "(?i)" + source
 	}
 	re, err := regexp.Compile(source)
 	if err != nil {
@@ -96,7 +96,7 @@ func explain(source string, err error) error {
 	if e.Expr != "" {
 		text += ": " + cut(e.Expr)
 	}
-	if e.Code == syntax.ErrInvalidPerlOp || e.Code == syntax.ErrInvalidEscape {
+	if e.Code == syntax.ErrInvalidPerlOp || e.Code == syntax.ErrInvalidEscape || strings.HasPrefix(e.Expr, "(?<") {
 		text += " (RE2 syntax: no look-around and no back references)"
 	}
 	return errors.New(text)

@@ -23,7 +23,7 @@ func bodyCondition(list []*expr) condition {
 				return answer{}, err
 			}
 			if ok {
-				return holds(true, "body matched "+quote(match)+" in part "+t.Part), nil
+				return yes("body matched " + quote(match) + " in part " + t.Part), nil
 			}
 		}
 		return answer{}, nil
@@ -84,10 +84,13 @@ func (l *urlList) documents(ctx context.Context, m *material) (answer, error) {
 
 func (l *urlList) match(ctx context.Context, clean string, u *textview.URL) (answer, error) {
 	if l.domains.lookup(strings.TrimSuffix(u.Host, ".")) {
-		return holds(true, "url matched "+quote(u.Host)+" in "+quote(clean)), nil
+		return yes("url matched " + quote(u.Host) + " in " + quote(clean)), nil
 	}
 	match, ok, err := findAny(ctx, l.exprs, clean)
-	return holds(ok, found("url", match, clean)), err
+	if !ok || err != nil {
+		return answer{}, err
+	}
+	return yes(found("url", match, clean)), nil
 }
 
 // hostOf returns the host of a link in a document, lower case, "" where it has

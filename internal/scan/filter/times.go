@@ -119,7 +119,7 @@ func timeCondition(list []span) condition {
 		t := m.envelope().Received.Local()
 		for i := range list {
 			if list[i].contains(t) {
-				return holds(true, "time is "+t.Format("Mon 15:04")), nil
+				return yes("time is " + t.Format("Mon 15:04")), nil
 			}
 		}
 		return answer{}, nil

@@ -75,33 +75,45 @@ func globMatch(pattern, s string) bool {
 func userCondition(l *wordList) condition {
 	return condition{cost: costEnvelope, test: func(ctx context.Context, m *material) (answer, error) {
 		user := m.envelope().Session.User
-		if user == "" {
-			return holds(has(l.exact, ""), "no user"), nil
+		switch ok, err := l.match(ctx, user); {
+		case err != nil:
+			return answer{}, err
+		case user == "" && has(l.exact, ""):
+			return yes("no user"), nil
+		case user == "" || !ok:
+			return answer{}, nil
 		}
-		ok, err := l.match(ctx, user)
-		return holds(ok, "user matched "+quote(user)), err
+		return yes("user matched " + quote(user)), nil
 	}}
 }
 
 func listenerCondition(l *wordList) condition {
 	return condition{cost: costEnvelope, test: func(ctx context.Context, m *material) (answer, error) {
 		name := m.envelope().Session.Listener
-		ok, err := l.match(ctx, name)
-		return holds(ok, "listener is "+quote(name)), err
+		if ok, err := l.match(ctx, name); !ok || err != nil {
+			return answer{}, err
+		}
+		return yes("listener is " + quote(name)), nil
 	}}
+}
+
+// over compares a figure of the message with a limit.
+func over(n, limit int64, what string) answer {
+	if n <= limit {
+		return answer{}
+	}
+	return yes(strconv.FormatInt(n, 10) + " " + what + ", over " + strconv.FormatInt(limit, 10))
 }
 
 func sizeOver(limit int64) condition {
 	return condition{cost: costEnvelope, test: func(_ context.Context, m *material) (answer, error) {
-		n := m.in.Message.Body.Size()
-		return holds(n > limit, "size is "+strconv.FormatInt(n, 10)+" bytes, over "+strconv.FormatInt(limit, 10)), nil
+		return over(m.in.Message.Body.Size(), limit, "bytes"), nil
 	}}
 }
 
 func recipientsOver(limit int64) condition {
 	return condition{cost: costEnvelope, test: func(_ context.Context, m *material) (answer, error) {
-		n := int64(len(m.envelope().Recipients))
-		return holds(n > limit, strconv.FormatInt(n, 10)+" recipients, over "+strconv.FormatInt(limit, 10)), nil
+		return over(int64(len(m.envelope().Recipients)), limit, "recipients"), nil
 	}}
 }
 
