@@ -63,7 +63,8 @@ func (s *Server) routeQuarantine(r *router) {
 			return q.Train(ctx, r, as == "spam")
 		},
 	} {
-		r.handle("POST", "/api/v1/quarantine/"+name, s.changeQuarantine(name, op))
+		// Beside {id} there is no room for handle's answer to other methods: its own is given.
+		r.mux.HandleFunc("POST /api/v1/quarantine/"+name, s.changeQuarantine(name, op))
 	}
 }
 
