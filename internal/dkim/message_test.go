@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"gatepost/internal/mail"
 	"gatepost/internal/message"
@@ -371,4 +373,38 @@ func (b broken) ReadAt(p []byte, off int64) (int, error) {
 		return 0, b.err
 	}
 	return b.Body.ReadAt(p, off)
+}
+
+// RFC 8616 §5.
+func TestInternationalDomainsAreLookedUpInASCII(t *testing.T) {
+	z := zone{"xn--schlssel-95a._domainkey.xn--bcher-kva.example": {testRecord(t, "rsa")}}
+	tags := strings.NewReplacer("d=example.org", "d=bücher.example; i=jörg@bücher.example", "s=rsa", "s=schlüssel").Replace(base)
+	r := one(t, verify(t, z, craft(t, "rsa.pem", tags, plainMail)))
+	if r.Status != Pass || r.Domain != "xn--bcher-kva.example" || r.Selector != "xn--schlssel-95a" || r.Identity != "@xn--bcher-kva.example" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// slow never answers.
+type slow struct{}
+
+func (slow) TXT(ctx context.Context, _ string) ([]string, error) {
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}
+
+func TestAKeyThatDoesNotComeInTimeIsATemporaryError(t *testing.T) {
+	msg := craft(t, "rsa.pem", base, craft(t, "ed25519.pem", base, plainMail))
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		v := verifyWith(t, VerifierConfig{Resolver: slow{}, LookupTimeout: 3 * time.Second}, msg)
+		for _, r := range v.Signatures {
+			if r.Status != TempError {
+				t.Errorf("%+v", r)
+			}
+		}
+		if took := time.Since(begun); took != 3*time.Second || len(v.Signatures) != 2 {
+			t.Errorf("%d results after %v", len(v.Signatures), took)
+		}
+	})
 }

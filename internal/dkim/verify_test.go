@@ -115,6 +115,7 @@ func TestSignatureTags(t *testing.T) {
 		{"no h=", replace("h=from:to:subject:date; ", ""), PermError, "h= is missing"},
 		{"h= without From", replace("h=from:to:subject", "h=to:subject"), PermError, "From is not signed"},
 		{"h= of names that do not occur", replace("h=from", "h=x-none:from:from:cc"), Pass, ""},
+		{"h= that names signatures, which are those of others", replace("h=from", "h=dkim-signature:from:dkim-signature"), Pass, ""},
 		{"no bh=", replace("; bh={bh}", ""), PermError, "bh= is no base64"},
 		{"a bh= that is no base64", replace("{bh}", "_{bh}"), PermError, "bh= is no base64"},
 		{"a bh= without padding", replace("{bh}", "ZZZZ"), Fail, "the body was changed"},
