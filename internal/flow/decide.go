@@ -154,7 +154,7 @@ func (d *decider) findings(report *scan.Report) {
 // judge returns what one finding asks for, and whether it is something that was
 // seen and not something that could not be.
 func (d *decider) judge(f *mail.Finding) (o outcome, certain bool) {
-	if f.Result == mail.Clean || d.block.Use == useFilters && f.Result == mail.Match {
+	if f.Result == mail.Clean || d.block.Use == useFilters && !failed(f) {
 		return outcome{}, false
 	}
 	if d.block.Use == useAuthres && isDMARC(f) {
@@ -175,6 +175,13 @@ func (d *decider) judge(f *mail.Finding) (o outcome, certain bool) {
 	// Whatever else a result may be is no clean one.
 	o.action, o.threat = d.onUnknown(), mail.ThreatUnscanned
 	return o, false
+}
+
+// failed reports what scan.Run says about a module that could not answer. What
+// else the block "filters" reports is about its filters one by one, and concerns
+// this flow only where it has the filter.
+func failed(f *mail.Finding) bool {
+	return f.Result != mail.Match && (f.Symbol == "error" || f.Symbol == "timeout")
 }
 
 // classed returns the class of a symbol for which the block has an action, and

@@ -429,6 +429,11 @@ var decisions = []decision{
 		want: mail.Verdict{Action: "deliver", Threat: "filter", Block: "filters", Rule: "friend", Reason: "x"},
 	},
 	{
+		name: "a filter of other flows that cannot be evaluated is not missed here",
+		flow: flowOf(filters(rule("friend", "score:1"))), reports: []scan.Report{report("filters", unsure("no exe", "disk is broken"))},
+		want: mail.Verdict{Action: "deliver"},
+	},
+	{
 		name: "filters that ran out of time are unknown",
 		flow: flowOf(filters(rule("no exe", "quarantine"))), reports: []scan.Report{report("filters", unsure("timeout", "x"))},
 		want: mail.Verdict{Action: "defer", Threat: "unscanned", Block: "filters", Rule: "timeout", Reason: "x"},

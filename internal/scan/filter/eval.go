@@ -40,10 +40,11 @@ type answer struct {
 	parts []partMatch
 }
 
-// partMatch is a part that a condition is about.
+// partMatch is a part that a condition is about, and for whom.
 type partMatch struct {
 	part, name string
 	why        string
+	who        who
 }
 
 // yes is the answer that a condition holds for everybody; the zero answer is no.
@@ -109,6 +110,9 @@ func (g group) eval(ctx context.Context, m *material) (answer, error) {
 		}
 		all.why = append(all.why, a.why...)
 		all.parts = append(all.parts, a.parts...)
+	}
+	for i := range all.parts {
+		all.parts[i].who = all.parts[i].who.and(all.who)
 	}
 	return all, nil
 }
@@ -230,22 +234,37 @@ const (
 
 // report makes the findings of a match.
 func (f *Filter) report(findings []mail.Finding, m *material, a answer) []mail.Finding {
-	finding := mail.Finding{Module: moduleName, Symbol: f.name, Result: mail.Match, Recipients: m.recipientKeys(a.who)}
-	seen := map[string]bool{}
-	for _, p := range a.parts {
-		if seen[p.part] || !f.strip && len(seen) == maxNamed {
-			continue
-		}
-		seen[p.part] = true
+	finding := mail.Finding{Module: moduleName, Symbol: f.name, Result: mail.Match}
+	parts := distinct(a.parts)
+	if len(parts) == 0 {
+		finding.Reason, finding.Recipients = reason(a.why), m.recipientKeys(a.who)
+		return append(findings, finding)
+	}
+	if !f.strip {
+		parts = parts[:min(len(parts), maxNamed)]
+	}
+	for _, p := range parts {
 		finding.Part, finding.Name = p.part, message.SafeText(p.name, maxShown)
 		finding.Reason = reason(append(slices.Clip(a.why), p.why))
-		findings = append(findings, finding)
-	}
-	if len(seen) == 0 {
-		finding.Reason = reason(a.why)
+		finding.Recipients = m.recipientKeys(p.who)
 		findings = append(findings, finding)
 	}
 	return findings
+}
+
+// distinct names each part once, for all whom it concerns.
+func distinct(parts []partMatch) []partMatch {
+	at := map[string]int{}
+	var list []partMatch
+	for _, p := range parts {
+		if i, ok := at[p.part]; ok {
+			list[i].who = list[i].who.or(p.who)
+			continue
+		}
+		at[p.part] = len(list)
+		list = append(list, p)
+	}
+	return list
 }
 
 // reason joins what held; a filter of nothing but "not" has nothing to show.

@@ -57,6 +57,9 @@ func (t fileTest) condition() condition {
 		if err != nil || len(matches) == 0 {
 			return answer{}, err
 		}
+		for i := range matches {
+			matches[i].who = who{all: true}
+		}
 		return answer{who: who{all: true}, parts: matches}, nil
 	}}
 }

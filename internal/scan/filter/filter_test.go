@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -288,6 +289,46 @@ func TestStripNamesEveryPart(t *testing.T) {
 			t.Errorf("strip %v: %d findings on %d parts, want %d", strip, len(got), len(parts), want)
 		}
 	}
+}
+
+// What is taken out for one recipient stays for the other.
+func TestPartsConcernWhomTheirTableConcerns(t *testing.T) {
+	in := letter(t, attached([3]string{"a.exe", "application/octet-stream", program}, [3]string{"b.scr", "application/octet-stream", program}, [3]string{"c.js", "text/plain", "x"}))
+	f := compile(t, when{"any": []any{
+		when{"recipient": "alice@example.com", "attachment_name": `\.exe$`},
+		when{"recipient": "bob@example.com", "attachment_name": `\.(scr|js)$`},
+		when{"recipient": "alice@example.com", "attachment_name": `\.js$`},
+	}}, func(s *Spec) { s.Strip = true })
+	got := map[string][]string{}
+	for _, f := range run(t, in, f) {
+		got[f.Name] = f.Recipients
+	}
+	want := map[string][]string{"a.exe": {"alice@example.com"}, "b.scr": {"bob@example.com"}, "c.js": {"alice@example.com", "bob@example.com"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("parts (-want +got):\n%s", diff)
+	}
+}
+
+// Filters are shared by all messages that are scanned at the same time.
+func TestScanIsSafeAtTheSameTime(t *testing.T) {
+	m := New([]*Filter{
+		compile(t, when{"attachment_name": `\.exe$`}), compile(t, when{"subject": "files"}), compile(t, when{"body": "offer"}),
+		compile(t, when{"any": when{"url": "shop", "recipient": "bob@example.com"}}),
+	})
+	in := letter(t, attached([3]string{"a.zip", "application/zip", zipOf(t, "x.exe")}))
+	want, err := m.Scan(t.Context(), in)
+	if err != nil || len(want) != 4 {
+		t.Fatalf("findings %+v, error %v", want, err)
+	}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if got, err := m.Scan(t.Context(), in); err != nil || cmp.Diff(want, got) != "" {
+				t.Errorf("findings %+v, error %v", got, err)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // A body that cannot be read any more is unknown, and other filters go on.
