@@ -26,6 +26,8 @@ type hint struct {
 type decoded struct {
 	text    string
 	charset string // what was used
+	// declared is the name that the header or the document gives.
+	declared string
 	// trouble says what was wrong with what was declared.
 	trouble trouble
 	// other is another reading, in UTF-7 that was not declared.
@@ -45,14 +47,21 @@ const (
 // mark, what is declared, what the document says of itself, and then what the
 // bytes look like.
 func decode(b []byte, h hint) decoded {
-	if d, ok := decodeMarked(b, h); ok {
-		return d
-	}
 	name := h.charset
 	if name == "" && h.html {
 		name = metaCharset(b)
 	}
 	name = strings.Trim(strings.ToLower(name), " \t\"'")
+	d, marked := decodeMarked(b, h)
+	if !marked {
+		d = decodeUnmarked(b, name, h)
+	}
+	d.declared = name
+	return d
+}
+
+// decodeUnmarked decodes what has no byte order mark.
+func decodeUnmarked(b []byte, name string, h hint) decoded {
 	if little, ok := looks16(b); ok && !isWide(name) {
 		return decoded{text: decode16(b, little), charset: utf16Name(little), trouble: hidden16}
 	}

@@ -59,9 +59,9 @@ func (n *notes) findings() []mail.Finding { return n.list }
 func (r *reader) noteDecoded(p *mimetree.Part, d decoded) {
 	switch d.trouble {
 	case unknownCharset:
-		r.notes.add("charset", p.Path, "the charset %q of part %s is unknown; it was read as %s", message.SafeText(p.Charset, 60), p.Path, d.charset)
+		r.notes.add("charset", p.Path, "the charset %q of part %s is unknown; it was read as %s", message.SafeText(d.declared, 60), p.Path, d.charset)
 	case wrongCharset:
-		r.notes.add("charset", p.Path, "the text of part %s is not in its charset %q; it was read as %s", p.Path, message.SafeText(p.Charset, 60), d.charset)
+		r.notes.add("charset", p.Path, "the text of part %s is not in its charset %q; it was read as %s", p.Path, message.SafeText(d.declared, 60), d.charset)
 	case hidden16:
 		r.notes.add("utf16", p.Path, "the text of part %s is in UTF-16 and does not say so", p.Path)
 	}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"gatepost/internal/mail"
@@ -167,4 +168,18 @@ func TestRatesOnRealMail(t *testing.T) {
 			t.Errorf("%d of %d ordinary letters score 3 or more", high, len(paths))
 		}
 	}
+}
+
+func TestManyGoroutinesShareAMessage(t *testing.T) {
+	in := input(t, html(`<a href="http://192.0.2.7/">http://bank.com/</a>`)+strings.Repeat("x", 100))
+	m := links.New(links.Config{})
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if got := symbols(scanned(t, m, in)); got != "ip-host text-mismatch" {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+	wg.Wait()
 }
