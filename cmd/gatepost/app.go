@@ -37,6 +37,11 @@ type app struct {
 	queue   *queue.Queue
 	limiter *smtpserver.Limiter
 	admin   *admin.Server
+	// services are what the content flows keep records in.
+	services services
+	// running ends when the process stops; what runs in the background heeds it.
+	running context.Context
+	cancel  context.CancelFunc
 	// gateway is the present generation's, for reports that the queue writes.
 	gateway atomic.Pointer[gateway.Gateway]
 	// failed gets the error of a listener that ended by itself.
@@ -81,6 +86,7 @@ func startApp(ctx context.Context, file string) (*app, error) {
 		failed:    make(chan error, 1),
 		listeners: make(map[string]*listener),
 	}
+	a.running, a.cancel = context.WithCancel(context.Background())
 	if err := a.start(ctx, cfg); err != nil {
 		return nil, errors.Join(err, a.Stop())
 	}
@@ -111,6 +117,9 @@ func (a *app) start(ctx context.Context, cfg *config.Config) (err error) {
 		Log:      a.logs.Logger("Spool"),
 		Observer: a.metrics,
 	}); err != nil {
+		return err
+	}
+	if err := a.openServices(ctx, cfg); err != nil {
 		return err
 	}
 	gen, err := a.build(cfg, nil)
@@ -180,7 +189,9 @@ func (a *app) Stop() error {
 	for _, c := range a.retired {
 		errs = append(errs, c.Close())
 	}
+	a.cancel()
 	a.serving.Wait()
+	errs = append(errs, a.closeServices()...)
 	if a.spool != nil {
 		errs = append(errs, a.spool.Close())
 	}
@@ -212,6 +223,7 @@ func (a *app) stopListeners() error {
 func (a *app) watch() {
 	a.metrics.WatchQueue(func() metrics.QueueStats { return queueMetrics(a.queue.Stats()) })
 	a.metrics.WatchLogs(a.logs.Dropped)
+	a.metrics.WatchChecks(a.partsUp)
 	a.metrics.WatchReady(func() bool { return admin.Report(a).Ready })
 	a.metrics.WatchCertificates(a.certificates)
 	a.metrics.ConfigLoaded(nil)

@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"gatepost/internal/admin"
 	"gatepost/internal/config"
@@ -28,10 +30,43 @@ func (a *app) Checks() []admin.Check {
 		admin.Advisory("logs", a.logs.Health()),
 		admin.Advisory("reload", state.reloadErr),
 	}
+	for _, p := range a.parts(state.gen) {
+		checks = append(checks, admin.Advisory(p.name, p.health()))
+	}
 	for _, store := range state.gen.certs {
 		checks = append(checks, admin.Advisory("certificate", store.Health()))
 	}
 	return checks
+}
+
+// part is something that may be down without mail stopping for good.
+type part struct {
+	name   string
+	health func() error
+}
+
+// parts are the database and the scanners, by name; each of a kind once.
+func (a *app) parts(g *generation) []part {
+	list := []part{{"store", a.services.store.Health}}
+	for _, m := range g.modules {
+		if m.health != nil {
+			list = append(list, part{m.name, m.health})
+		}
+	}
+	slices.SortFunc(list, func(x, y part) int { return strings.Compare(x.name, y.name) })
+	return list
+}
+
+// partsUp tells which of them are well.
+func (a *app) partsUp() map[string]bool {
+	up := make(map[string]bool)
+	if state := a.state.Load(); state != nil {
+		for _, p := range a.parts(state.gen) {
+			was, known := up[p.name]
+			up[p.name] = p.health() == nil && (was || !known)
+		}
+	}
+	return up
 }
 
 func (a *app) queueHealth() error {
@@ -114,6 +149,8 @@ func (a *app) status() admin.Status {
 func (a *app) serveAdmin(cfg *config.Config) (err error) {
 	a.admin, err = admin.New(admin.Config{
 		Queue:            a.queue,
+		Quarantine:       a.services.quarantine,
+		Content:          contentAPI{a},
 		Health:           a,
 		Metrics:          a.metrics.Handler(),
 		MetricsTokenFile: string(cfg.Admin.MetricsTokenFile),

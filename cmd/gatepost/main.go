@@ -21,6 +21,9 @@ type commands struct {
 	Check      checkCmd      `cmd:"" help:"Check a configuration file, and do nothing else."`
 	Queue      queueCmd      `cmd:"" help:"Look at the mail that waits, and change it."`
 	Quarantine quarantineCmd `cmd:"" help:"Look at the mail that is held back, and decide about it."`
+	Scan       scanCmd       `cmd:"" help:"Run the content flow on messages and say what it sees, and why."`
+	Train      trainCmd      `cmd:"" help:"Teach the Bayesian filter what is ham and what is spam."`
+	Bayes      bayesCmd      `cmd:"" help:"Look at what the Bayesian filter has learned."`
 	Status     statusCmd     `cmd:"" help:"Show how the running gateway is."`
 	Reload     reloadCmd     `cmd:"" help:"Have the running gateway load its configuration again."`
 	DKIM       dkimCmd       `cmd:"" name:"dkim" help:"Make keys for DKIM signatures."`

@@ -77,12 +77,17 @@ func (a *app) exchange() error {
 		return errors.Join(err, closeAll(fresh), gen.closeNew(old))
 	}
 	a.gateway.Store(gen.gateway)
-	a.queue.Reload(gen.queueTransports())
+	a.queue.Reload(a.queueTransports(gen))
 	a.limiter.SetLimits(limiterLimits(cfg))
 	a.gen = gen
 	for name, t := range old.transports {
 		if gen.transports[name].Transport != t.Transport {
 			a.retired = append(a.retired, t)
+		}
+	}
+	for key, m := range old.modules {
+		if gen.modules[key] != m {
+			a.retired = append(a.retired, m)
 		}
 	}
 	return a.apply(gen, fresh)
@@ -97,6 +102,10 @@ func needsRestart(old, next *config.Config) error {
 		"postmaster":       old.Postmaster == next.Postmaster,
 		"admin":            reflect.DeepEqual(old.Admin, next.Admin),
 		"queue":            reflect.DeepEqual(old.Queue, next.Queue),
+		"bayes":            reflect.DeepEqual(old.Bayes, next.Bayes),
+		"quarantine":       reflect.DeepEqual(old.Quarantine, next.Quarantine),
+		"store":            old.Store == next.Store,
+		"limits.scan_temp": old.Limits.ScanTemp == next.Limits.ScanTemp,
 		"limits.free_disk": old.Limits.FreeDisk == next.Limits.FreeDisk,
 	} {
 		if !same {

@@ -31,8 +31,13 @@ type generation struct {
 	cfg        *config.Config
 	certs      map[certs.Pair]*certs.Store
 	transports map[string]builtTransport
+	resolver   *dns.Resolver
 	routes     *route.Table
 	gateway    *gateway.Gateway
+	// content is the content flows, modules what they are made of, by the key of
+	// their blocks.
+	content gateway.Content
+	modules map[string]*builtModule
 }
 
 // builtTransport is a transport with the fingerprint of all that it was made
@@ -49,6 +54,9 @@ func (g *generation) close() error {
 	for _, t := range g.transports {
 		errs = append(errs, t.Close())
 	}
+	for _, m := range g.modules {
+		errs = append(errs, m.Close())
+	}
 	return errors.Join(errs...)
 }
 
@@ -61,6 +69,9 @@ func (a *app) build(cfg *config.Config, old *generation) (*generation, error) {
 	}
 	if err := a.buildTransports(g, old); err != nil {
 		return nil, err
+	}
+	if err := a.buildContent(g, old); err != nil {
+		return nil, errors.Join(err, g.closeNew(old))
 	}
 	routes, errs := route.New(routeConfig(cfg, a.logs.Logger("Route")))
 	if len(errs) > 0 {
@@ -78,7 +89,7 @@ func (g *generation) closeNew(old *generation) error {
 			errs = append(errs, t.Close())
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, g.closeModules(old)...)...)
 }
 
 // newGateway makes the spine of a generation.
@@ -93,6 +104,8 @@ func (a *app) newGateway(g *generation) (*gateway.Gateway, error) {
 		Traffic:       a.logs,
 		MaxHops:       g.cfg.Limits.MaxHops,
 		MaxHeaderSize: int64(g.cfg.Limits.MaxHeaderSize),
+		Content:       g.content,
+		Queued:        queuedListeners(g.cfg),
 	})
 }
 
@@ -151,6 +164,7 @@ func (a *app) buildTransports(g, old *generation) error {
 	if err != nil {
 		return err
 	}
+	g.resolver = resolver
 	all := append([]config.Transport{builtinInternet()}, g.cfg.Transports...)
 	for i := range all {
 		t := &all[i]
@@ -343,7 +357,7 @@ func queueConfig(a *app, g *generation) queue.Config {
 	return queue.Config{
 		Store:          spoolStore{a.spool},
 		Gone:           func(err error) bool { return errors.Is(err, spool.ErrNotFound) || errors.Is(err, spool.ErrCorrupt) },
-		Transports:     g.queueTransports(),
+		Transports:     a.queueTransports(g),
 		Bouncer:        a,
 		Log:            a.logs.Logger("Queue"),
 		Observer:       a.metrics,
@@ -357,12 +371,22 @@ func queueConfig(a *app, g *generation) queue.Config {
 	}
 }
 
-func (g *generation) queueTransports() map[string]queue.TransportConfig {
-	m := make(map[string]queue.TransportConfig, len(g.transports))
+// queueTransports are the configured transports and those that are always there.
+func (a *app) queueTransports(g *generation) map[string]queue.TransportConfig {
+	m := a.internalTransports(g.cfg)
 	for name, t := range g.transports {
 		m[name] = t.queued
 	}
 	return m
+}
+
+// queuedListeners are the listeners whose mail is scanned after the answer.
+func queuedListeners(cfg *config.Config) map[string]bool {
+	queued := make(map[string]bool)
+	for i := range cfg.Listeners {
+		queued[string(cfg.Listeners[i].Name)] = cfg.Listeners[i].Processing == "queued"
+	}
+	return queued
 }
 
 // spoolStore is the spool as the queue wants it.
@@ -374,7 +398,10 @@ func (s spoolStore) Scan(fn func(queue.Entry) error) error {
 }
 
 func routeConfig(cfg *config.Config, log *slog.Logger) route.Config {
-	rc := route.Config{Hostname: string(cfg.Hostname), Postmaster: cfg.Postmaster, Log: log}
+	rc := route.Config{Hostname: string(cfg.Hostname), Postmaster: cfg.Postmaster, Log: log, ContentFlows: make(map[string]string)}
+	for i := range cfg.Listeners {
+		rc.ContentFlows[string(cfg.Listeners[i].Name)] = string(cfg.Listeners[i].Flows.Content)
+	}
 	for i := range cfg.Domains {
 		d := &cfg.Domains[i]
 		rd := route.Domain{
@@ -382,6 +409,8 @@ func routeConfig(cfg *config.Config, log *slog.Logger) route.Config {
 			Listener:  string(d.Listener),
 			Transport: string(d.Transport),
 			Delimiter: d.RecipientDelimiter,
+
+			ContentFlow: string(d.Flows.Content),
 		}
 		for _, alias := range d.Aliases {
 			rd.Aliases = append(rd.Aliases, string(alias))

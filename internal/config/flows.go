@@ -174,7 +174,11 @@ func addImplied(flows []Flow) {
 			b.table(reflect.ValueOf(&block).Elem(), nil, scope{})
 			block.Use, block.Params = "structure", &StructureBlock{}
 			b.table(reflect.ValueOf(block.Params).Elem(), nil, scope{})
-			f.Blocks = append(f.Blocks, block)
+			at := len(f.Blocks)
+			if at > 0 && f.Blocks[at-1].Use == "score" {
+				at-- // what it finds is counted
+			}
+			f.Blocks = slices.Insert(f.Blocks, at, block)
 		}
 	}
 }

@@ -23,14 +23,21 @@ type Content struct {
 	// MaxSize is the size in bytes above which a message is not scanned but
 	// treated as over a limit; 0: none.
 	MaxSize int64
-	// Observer counts what modules say; nil: nobody.
-	Observer scan.Observer
+	// Observer counts what modules say and flows decide; nil: nobody.
+	Observer Observer
 	// Fields are header fields that the findings make, for every recipient:
 	// Authentication-Results. Nil: none.
 	Fields func(env *mail.Envelope) []byte
 	// Learn is told what became of a message, for statistics. It must not wait.
 	// Nil: nobody.
 	Learn func(in *scan.Input, env *mail.Envelope)
+}
+
+// Observer counts what is scanned and decided.
+type Observer interface {
+	scan.Observer
+	// Decided is told each verdict, one for each recipient.
+	Decided(flow string, action mail.Action, threat mail.Threat)
 }
 
 // Flow is a content flow: what decides, and what observes for it.
@@ -83,6 +90,9 @@ func (g *Gateway) inspect(ctx context.Context, m mail.Message) (*inspection, err
 		}
 		v := flow.Decide(decide, seen.reports, r)
 		r.Verdict = &v
+		if c.Observer != nil {
+			c.Observer.Decided(v.Flow, v.Action, v.Threat)
+		}
 	}
 	if err := ctx.Err(); errors.Is(err, context.Canceled) {
 		return nil, fmt.Errorf("scan message: %w", err)

@@ -48,7 +48,9 @@ func (g *Gateway) planDelivery(p *planner, r *mail.Recipient, header *message.He
 	v := r.Verdict
 	edits := g.editsFor(p.env, v, header, seen)
 	if seen != nil && len(v.Strip) > 0 {
-		p.addQuarantine(*r)
+		whole := *r
+		whole.Verdict = originalOf(v, seen)
+		p.addQuarantine(whole)
 	}
 	targets := []mail.Recipient{*r}
 	if len(v.Redirect) > 0 {
@@ -61,6 +63,21 @@ func (g *Gateway) planDelivery(p *planner, r *mail.Recipient, header *message.He
 		}
 		p.add(t, edits)
 	}
+}
+
+// originalOf is the verdict about the message as it came, of which a recipient gets
+// what is left after an attachment was taken out.
+func originalOf(v *mail.Verdict, seen *inspection) *mail.Verdict {
+	kept := *v
+	kept.Action, kept.Threat, kept.Block = mail.ActionQuarantine, mail.ThreatFilter, "filters"
+	var rules []string
+	for _, path := range v.Strip {
+		rules = append(rules, seen.rulesAbout(path)...)
+	}
+	slices.Sort(rules)
+	kept.Rule = strings.Join(slices.Compact(rules), ", ")
+	kept.Reason = "delivered without an attachment; this is the message as it came"
+	return &kept
 }
 
 // others are recipients that a verdict names. They were not asked for by the

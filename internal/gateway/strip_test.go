@@ -77,7 +77,8 @@ func TestStrippedAttachmentIsReplacedByANoticeAndKept(t *testing.T) {
 			kept, out := false, ""
 			for i, item := range got.items {
 				if item.Transport == gateway.QuarantineTransport {
-					kept = item.Edits == nil && readAll(t, got.m.Body) == came
+					v := item.Recipients[0].Verdict
+					kept = item.Edits == nil && readAll(t, got.m.Body) == came && v.Rule == "no programs" && v.Threat == mail.ThreatFilter
 				} else {
 					out = r.deliveredItem(got, i)
 				}

@@ -30,14 +30,14 @@ func (l *Logs) SMTPTransaction(env *mail.Envelope, d mail.Decision, r mail.Reply
 		slog.String("sender", "<"+env.Sender.String()+">"),
 		slog.String("recipients", listRecipients(env.Recipients)),
 		slog.Int64("size", env.Size),
-		slog.String("verdict", d.Act.String()),
+		slog.String("verdict", verdictOf(env, d)),
 	)
 	addIfSet(&record, "user", s.User)
 	addIfSet(&record, "tls", s.TLS.Version)
 	addIfSet(&record, "message_id", env.MessageID)
 	addIfSet(&record, "subject", env.Subject)
-	addIfSet(&record, "reason", d.Reason)
-	addIfSet(&record, "findings", listFindings(s.Findings, d.Findings))
+	addIfSet(&record, "reason", reasonOf(env, d))
+	addIfSet(&record, "findings", listFindings(s.Findings, d.Findings, env.Findings))
 	record.AddAttrs(
 		slog.String("destination", listDestinations(env.Recipients)),
 		slog.String("reply", r.String()),
@@ -47,6 +47,38 @@ func (l *Logs) SMTPTransaction(env *mail.Envelope, d mail.Decision, r mail.Reply
 	// Handle, and not a Logger: the level of the configuration does not apply.
 	// It never fails.
 	_ = l.transactions.Handle(context.Background(), record)
+}
+
+// verdictOf is what was decided, in a word: what the session was told, or what the
+// content flows say, each action once.
+func verdictOf(env *mail.Envelope, d mail.Decision) string {
+	if d.Act != mail.Accept {
+		return d.Act.String()
+	}
+	var actions []string
+	for i := range env.Recipients {
+		if v := env.Recipients[i].Verdict; v != nil && !slices.Contains(actions, string(v.Action)) {
+			actions = append(actions, string(v.Action))
+		}
+	}
+	if len(actions) == 0 {
+		return d.Act.String()
+	}
+	return strings.Join(actions, ",")
+}
+
+// reasonOf is why: of the session's decision, or of the first recipient whose flow
+// objects.
+func reasonOf(env *mail.Envelope, d mail.Decision) string {
+	if d.Reason != "" {
+		return d.Reason
+	}
+	for i := range env.Recipients {
+		if v := env.Recipients[i].Verdict; v != nil && v.Block != "" {
+			return v.Block + ": " + v.Reason
+		}
+	}
+	return ""
 }
 
 func addIfSet(r *slog.Record, key, value string) {
@@ -102,6 +134,9 @@ func listFindings(lists ...[]mail.Finding) string {
 	var parts []string
 	for _, list := range lists {
 		for _, f := range list {
+			if len(parts) == maxListed {
+				return strings.Join(append(parts, "+"), ",")
+			}
 			name := f.Module
 			if f.Symbol != "" {
 				name += ":" + f.Symbol

@@ -27,6 +27,7 @@ func full() *Metrics {
 	m.WatchCertificates(func() []Certificate {
 		return []Certificate{{"a.pem", time.Unix(1000, 0)}, {"a.pem", time.Unix(1000, 0)}}
 	})
+	m.WatchChecks(func() map[string]bool { return map[string]bool{"clamav": false, "store": true} })
 	return m
 }
 
@@ -50,6 +51,8 @@ func TestWhatIsObservedIsScraped(t *testing.T) {
 	m.Received("inbound", 4096)
 	m.Attempted("exchange", mail.Deferred, time.Second)
 	m.Bounced("exchange")
+	m.Scanned("clamav", mail.Match, time.Millisecond)
+	m.Decided("inbound", mail.ActionQuarantine, mail.ThreatVirus)
 	m.ReportDropped("exchange")
 	m.Committed(time.Millisecond, nil)
 	m.Committed(time.Millisecond, errors.New("x"))
@@ -57,6 +60,9 @@ func TestWhatIsObservedIsScraped(t *testing.T) {
 	m.ConfigLoaded(errors.New("x"))
 	got := scrape(t, m)
 	for _, want := range []string{
+		`gatepost_scan_answers_total{block="clamav",result="match"} 1`,
+		`gatepost_verdicts_total{action="quarantine",flow="inbound",threat="virus"} 1`,
+		`gatepost_part_up{part="clamav"} 0`,
 		`gatepost_build_info{go_version="go1.26",revision="abc",version="1.2.3"} 1`,
 		`gatepost_smtp_sessions_total{listener="inbound"} 2`,
 		`gatepost_smtp_sessions_open{listener="inbound"} 1`,
@@ -112,6 +118,8 @@ func TestEveryMetricOfOursIsInTheTableAndEveryRowIsScraped(t *testing.T) {
 	m.Bounced("t")
 	m.ReportDropped("t")
 	m.Committed(0, nil)
+	m.Scanned("clamav", mail.Clean, 0)
+	m.Decided("f", mail.ActionDeliver, "")
 	m.ConfigLoaded(nil)
 	scraped := map[string]bool{}
 	for line := range strings.Lines(scrape(t, m)) {

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"gatepost/internal/config"
+	"gatepost/internal/scan"
+	"gatepost/internal/scan/clamav"
+	"gatepost/internal/scan/filter"
+	"gatepost/internal/scan/links"
+	"gatepost/internal/scan/structure"
+)
+
+// builtModule is a module with what keeps it running.
+type builtModule struct {
+	scan.Module
+	// name is how /healthz calls it; health says how it is, nil where nothing about
+	// it can fail by itself.
+	name   string
+	health func() error
+	close  func() error
+	// waits and after are those of scan.Block.
+	waits, after bool
+}
+
+// Close implements io.Closer.
+func (m *builtModule) Close() error {
+	if m.close == nil {
+		return nil
+	}
+	return m.close()
+}
+
+// blockKey names a block with everything that its module is made from: flows that
+// ask for the same thing share one module, and a reload keeps it.
+func blockKey(cfg *config.Config, b *config.Block) string {
+	key := fmt.Sprintf("%s %s %+v", b.Use, b.Timeout, b.Params)
+	switch p := b.Params.(type) {
+	case *config.StructureBlock:
+		key = fmt.Sprintf("structure %d", cfg.Limits.MaxScanSize)
+	case *config.ClamAVBlock:
+		key = fmt.Sprintf("clamav %s %+v", b.Timeout, cfg.ClamAV)
+	case *config.AuthResBlock:
+		key += fmt.Sprintf(" %s %+v", cfg.Hostname, cfg.DNS)
+	case *config.LinksBlock:
+		key += fmt.Sprintf(" %+v", cfg.DNS)
+	case *config.FiltersBlock:
+		var b strings.Builder
+		for _, f := range filtersOf(cfg, p) {
+			fmt.Fprintf(&b, "%p ", f.Compiled) // a reload reads their lists anew
+		}
+		key = "filters " + b.String()
+	case *config.BayesBlock:
+		key += fmt.Sprintf(" %+v", cfg.Bayes)
+	}
+	return key
+}
+
+// moduleFor returns the module of a block: the one of this generation, of the one
+// before, or a new one.
+func (a *app) moduleFor(g, old *generation, b *config.Block, key string) (scan.Block, error) {
+	m := g.modules[key]
+	if m == nil && old != nil {
+		m = old.modules[key]
+	}
+	if m == nil {
+		var err error
+		if m, err = a.newModule(g, b); err != nil {
+			return scan.Block{}, err
+		}
+	}
+	g.modules[key] = m
+	return scan.Block{Key: key, Use: b.Use, Module: m, Timeout: b.Timeout, Waits: m.waits, After: m.after}, nil
+}
+
+// newModule makes a module from a block's parameters.
+func (a *app) newModule(g *generation, b *config.Block) (*builtModule, error) {
+	switch p := b.Params.(type) {
+	case *config.StructureBlock:
+		return &builtModule{Module: structure.New(structure.Config{MaxSize: int64(g.cfg.Limits.MaxScanSize)})}, nil
+	case *config.FiltersBlock:
+		var compiled []*filter.Filter
+		for _, f := range filtersOf(g.cfg, p) {
+			compiled = append(compiled, f.Compiled)
+		}
+		return &builtModule{Module: filter.New(compiled), after: true}, nil
+	case *config.ClamAVBlock:
+		return a.newClamAV(g, b)
+	case *config.BayesBlock:
+		return &builtModule{Module: a.services.bayes.Module(p.SpamScore, p.HamScore)}, nil
+	case *config.LinksBlock:
+		return &builtModule{Module: links.New(links.Config{
+			Zones: zonesOf(p), Resolver: g.resolver, MaxLookups: atMost(p.MaxLookups),
+		}), waits: true}, nil
+	}
+	return nil, fmt.Errorf("no such block: %s", b.Use)
+}
+
+// zonesOf are the lists of a block links.
+func zonesOf(p *config.LinksBlock) []links.Zone {
+	var zones []links.Zone
+	for _, z := range p.Zones {
+		zones = append(zones, links.Zone{Name: string(z.Domain), Low: z.Low, High: z.High, Score: z.Score})
+	}
+	return zones
+}
+
+// atMost is a bound of the configuration for those who take 0 for their default:
+// there, below 0 is none.
+func atMost(n int) int {
+	if n == 0 {
+		return -1
+	}
+	return n
+}
+
+func (a *app) newClamAV(g *generation, b *config.Block) (*builtModule, error) {
+	c := &g.cfg.ClamAV
+	timeout := b.Timeout
+	if timeout == 0 {
+		timeout = c.Timeout
+	}
+	s, err := clamav.New(clamav.Config{
+		Address: c.Address.Socket(), Timeout: timeout, MaxSize: int64(c.MaxSize),
+		Sessions: c.Sessions, Canary: c.CanaryInterval, Log: a.logs.Logger("ClamAV"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.Start(a.running)
+	return &builtModule{Module: s, name: "clamav", health: s.Health, close: s.Close, waits: true}, nil
+}
+
+// closeModules closes the modules that old does not use too.
+func (g *generation) closeModules(old *generation) []error {
+	var errs []error
+	for key, m := range g.modules {
+		if old == nil || old.modules[key] != m {
+			errs = append(errs, m.Close())
+		}
+	}
+	return errs
+}

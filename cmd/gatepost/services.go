@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"gatepost/internal/config"
+	"gatepost/internal/gateway"
+	"gatepost/internal/mail"
+	"gatepost/internal/quarantine"
+	"gatepost/internal/queue"
+	"gatepost/internal/scan/bayes"
+	"gatepost/internal/store"
+)
+
+// services are the parts behind the content flows that live as long as the process.
+type services struct {
+	store      *store.Store
+	bayes      *bayes.Classifier
+	learner    *learner
+	quarantine *quarantine.Quarantine
+	intoQ      *quarantine.Transport
+	suspects   *gateway.Suspects
+	scanner    *gateway.Scanner
+}
+
+// openServices opens the store and what keeps its records there. A database that
+// is away is no error.
+func (a *app) openServices(ctx context.Context, cfg *config.Config) error {
+	temp := string(cfg.Limits.ScanTemp)
+	if err := errors.Join(os.RemoveAll(temp), os.MkdirAll(temp, 0o700)); err != nil {
+		return fmt.Errorf("make scan_temp: %w", err)
+	}
+	url, err := storeURL(&cfg.Store)
+	if err != nil {
+		return err
+	}
+	s := &a.services
+	if s.store, err = store.Open(ctx, store.Options{
+		URL: url, Dir: string(cfg.DataDir), Node: string(cfg.Store.Node), Log: a.logs.Logger("Store"),
+	}); err != nil {
+		return err
+	}
+	s.bayes = bayes.New(bayesConfig(cfg, s.store, a.logs.Logger("Bayes")))
+	s.learner = newLearner(s.bayes, a.logs.Logger("Bayes"))
+	if s.quarantine, err = quarantine.New(quarantine.Config{
+		Store: s.store, Releaser: a, Trainer: trainer{a}, Log: a.logs.Logger("Quarantine"), Keep: cfg.Quarantine.Keep,
+	}); err != nil {
+		return err
+	}
+	if s.intoQ, err = quarantine.NewTransport(s.store, a.logs.Logger("Quarantine")); err != nil {
+		return err
+	}
+	if s.suspects, err = gateway.OpenSuspects(filepath.Join(string(cfg.DataDir), "scanning"), a.spool); err != nil {
+		return err
+	}
+	s.scanner = gateway.NewScanner(gateway.ScannerConfig{
+		Gateway: a.gateway.Load, Spool: a.spool, Suspects: s.suspects, Log: a.logs.Logger("Email-Scanner"),
+	})
+	s.quarantine.Start(a.running)
+	a.serving.Go(func() { s.bayes.Run(a.running) })
+	a.serving.Go(func() { s.learner.run(a.running) })
+	return nil
+}
+
+// storeURL is the URL with the password from its file.
+func storeURL(s *config.Store) (string, error) {
+	if s.PasswordFile == "" {
+		return s.URL, nil
+	}
+	secret, err := os.ReadFile(string(s.PasswordFile))
+	if err != nil {
+		return "", fmt.Errorf("read password of the store: %w", err)
+	}
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		return "", errors.New("the store's url cannot be read") // the error may quote a password
+	}
+	line, _, _ := strings.Cut(string(secret), "\n")
+	u.User = url.UserPassword(u.User.Username(), strings.TrimRight(line, "\r"))
+	return u.String(), nil
+}
+
+// closeServices ends them; nothing uses them any more.
+func (a *app) closeServices() []error {
+	s := &a.services
+	var errs []error
+	if s.quarantine != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), adminPatience)
+		errs = append(errs, s.quarantine.Stop(ctx))
+		cancel()
+	}
+	if s.suspects != nil {
+		errs = append(errs, s.suspects.Close())
+	}
+	if s.store != nil {
+		errs = append(errs, s.store.Close())
+	}
+	return errs
+}
+
+// Release implements quarantine.Releaser with the present generation's routing.
+func (a *app) Release(ctx context.Context, env *mail.Envelope, body mail.Body) (mail.ID, error) {
+	g := a.gateway.Load()
+	if g == nil {
+		return mail.ID{}, errors.New("release: not started yet")
+	}
+	return g.Release(ctx, env, body)
+}
+
+// forEver is a time to give up after which nothing in the queue ever is given up:
+// what waits for the scanner or the quarantine has nobody to be returned to.
+const forEver = 100 * 365 * 24 * time.Hour
+
+// internalTransports are those that every queue has.
+func (a *app) internalTransports(cfg *config.Config) map[string]queue.TransportConfig {
+	scanners := cfg.Limits.Scanners
+	if scanners == 0 {
+		scanners = 2 * runtime.GOMAXPROCS(0)
+	}
+	return map[string]queue.TransportConfig{
+		gateway.ScannerTransport: {Transport: a.services.scanner, Incoming: true, Policy: queue.Policy{
+			Sessions: scanners, GiveUpAfter: forEver, Final: true,
+			Delays: []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second, 30 * time.Second},
+		}},
+		gateway.QuarantineTransport: {Transport: a.services.intoQ, Policy: queue.Policy{
+			Sessions: 4, GiveUpAfter: forEver, Final: true,
+			Delays: []time.Duration{2 * time.Second, 5 * time.Second, 15 * time.Second, 30 * time.Second},
+		}},
+	}
+}
