@@ -122,7 +122,8 @@ func (t *tokens) addPath(u *textview.URL) {
 		return
 	}
 	authority, path, _ := strings.Cut(rest, "/")
-	if strings.Contains(authority, "@") {
+	_, raw, _ := strings.Cut(u.Raw, "//")
+	if raw, _, _ = strings.Cut(raw, "/"); strings.Contains(raw, "@") {
 		t.add(kindURL, "(user)")
 	}
 	if i := strings.LastIndexByte(authority, ':'); i >= 0 && !strings.HasSuffix(authority, "]") {

@@ -85,14 +85,26 @@ type Classifier struct {
 	// loaded is when the table was last known to be up to date; zero: never.
 	loaded time.Time
 
-	refreshing sync.Mutex // one at a time talks to the database
-	learned    int        // messages since the last expiry; guarded by refreshing
+	// turn holds one token: who has it may talk to the database and then change
+	// the table, so that changes are applied once and in their order.
+	turn    chan struct{}
+	learned int // messages since the last expiry; who has the turn may use it
 }
 
 // New returns a classifier that knows nothing yet: see Run and Refresh.
 func New(config Config) *Classifier {
 	config = config.withDefaults()
-	return &Classifier{config: config, rates: newRates(), table: newTable(int(config.Tokens))}
+	return &Classifier{config: config, rates: newRates(), table: newTable(int(config.Tokens)), turn: make(chan struct{}, 1)}
+}
+
+// take waits for the turn; the function gives it back.
+func (c *Classifier) take(ctx context.Context) (done func(), err error) {
+	select {
+	case c.turn <- struct{}{}:
+		return func() { <-c.turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // Run keeps the memory up to date with the database, and the database within its
@@ -129,12 +141,15 @@ func (c *Classifier) Run(ctx context.Context) {
 // Refresh brings the memory up to date: it reads everything the first time, and
 // then what changed.
 func (c *Classifier) Refresh(ctx context.Context) error {
-	c.refreshing.Lock()
-	defer c.refreshing.Unlock()
+	done, err := c.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	return c.refresh(ctx)
 }
 
-// refresh is Refresh for who holds refreshing.
+// refresh is Refresh for who has the turn.
 func (c *Classifier) refresh(ctx context.Context) error {
 	c.mu.RLock()
 	point, known := c.point, !c.loaded.IsZero()
@@ -191,6 +206,9 @@ type Result struct {
 	// Ready is false where too little was learned; the rest is then empty.
 	Ready       bool
 	Probability float64 // of spam, 0 to 1
+	// Sum is what the probability is made of: above 0 it looks like spam. It tells
+	// messages apart whose probabilities are both as good as certain.
+	Sum float64
 	// Class is "spam", "ham" or "unsure".
 	Class string
 	// Spam and Ham are the tokens that said most for each, the strongest first.
@@ -233,7 +251,7 @@ func (c *Classifier) classify(ts *tokens, scope string) (Result, error) {
 		return Result{}, nil
 	}
 	j := c.table.judge(ts, global, own)
-	r := Result{Ready: true, Probability: j.probability, Class: "unsure", Tokens: len(ts.list), Known: len(j.evidence)}
+	r := Result{Ready: true, Probability: j.probability, Sum: j.sum, Class: "unsure", Tokens: len(ts.list), Known: len(j.evidence)}
 	switch {
 	case j.probability >= c.config.SpamFrom:
 		r.Class = "spam"
@@ -278,12 +296,17 @@ func (c *Classifier) tokenize(ctx context.Context, in *scan.Input) (*tokens, err
 		return nil, err
 	}
 	ts := newTokens(c.config.MessageTokens)
-	// What is short and hard to choose for a sender comes first: a text that is
-	// too long must not push it out.
-	ts.addHeader(in.Header)
+	// Each part has a share that no other can take, or a sender could push out
+	// what gives him away; what is left over is for the text, which comes last.
+	n := c.config.MessageTokens
+	ts.allow(n / 3)
+	ts.addHeader(in.Header, view)
+	ts.allow(n / 9)
 	ts.addStructure(in.Tree)
 	ts.addFindings(view.Findings)
+	ts.allow(n / 9)
 	ts.addURLs(view.URLs)
+	ts.allow(n)
 	ts.addTexts(view)
 	return ts, nil
 }

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/net/publicsuffix"
 
 	"gatepost/internal/message"
+	"gatepost/internal/message/textview"
 )
 
 // Bounds of what is read of the header section.
@@ -16,9 +17,11 @@ const (
 	maxPieces   = 40   // words of one value
 )
 
-// addHeader adds what the header section says.
-func (t *tokens) addHeader(h *message.Header) {
+// addHeader adds what the header section says; names and subject are taken from
+// the view, where they are decoded.
+func (t *tokens) addHeader(h *message.Header, v *textview.View) {
 	received, before := 0, ""
+	decoded := map[string]string{"subject": v.Subject, "from": v.From, "reply-to": v.ReplyTo}
 	fields := h.Fields()
 	for i := range fields[:min(len(fields), maxFields)] {
 		name := strings.ToLower(fields[i].Name)
@@ -37,6 +40,11 @@ func (t *tokens) addHeader(h *message.Header) {
 		}
 		before = name
 		value := fields[i].Value()
+		if readable := decoded[name]; readable != "" {
+			t.addEncoding(kind(name+":"), value)
+			value = readable
+			delete(decoded, name) // of a second such field no program shows anything
+		}
 		t.addField(name, value[:min(len(value), maxValue)])
 	}
 }
@@ -78,6 +86,20 @@ func (t *tokens) addField(name, value string) {
 		t.addTags(k, value)
 	default:
 		t.addPieces(k, value)
+	}
+}
+
+// addEncoding adds the character set and encoding of the first encoded word
+// (RFC 2047 §2).
+func (t *tokens) addEncoding(k kind, value string) {
+	_, word, ok := strings.Cut(value, "=?")
+	if !ok {
+		return
+	}
+	charset, rest, _ := strings.Cut(word, "?")
+	encoding, _, _ := strings.Cut(rest, "?")
+	if len(charset) <= maxWord && len(encoding) == 1 {
+		t.addPair(k, charset, encoding, 0)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 const (
 	// strength is how much the belief that an unknown token is neutral counts
 	// against what was seen of it, in messages (Robinson 2003).
-	strength = 0.02
+	strength = 0.05
 	// minDeviation leaves out tokens whose probability is nearer than this to 0.5.
 	minDeviation = 0.4
 	// inertia keeps a place with few tokens from being sure, in tokens.
@@ -19,9 +19,11 @@ const (
 	// blend is how much what all mail says of a token counts against what was seen
 	// in the scope, in messages.
 	blend = 1
-	// centre and scale turn the sum of the places into a probability.
-	centre = 0.0
-	scale  = 3.6
+	// certain is the sum at which the probability is 0.9, or 0.1 below zero, when
+	// very much was learned; with fewMessages of ham or spam it is twice that. The
+	// less was learned, the more often strange ham looks like spam.
+	certain     = 8.0
+	fewMessages = 200.0
 )
 
 // place is a part of a message whose tokens are judged together. A place weighs
@@ -105,8 +107,19 @@ func (t *table) judge(ts *tokens, global, scope *scopeCounts) judgement {
 		e := &j.evidence[i]
 		e.odds *= weights[e.place] / (counts[e.place] + inertia)
 	}
-	j.probability = 1 / (1 + math.Exp((centre-j.sum)/scale))
+	j.probability = 1 / (1 + math.Exp(-j.sum*math.Log(9)/sureAt(global, scope)))
 	return j
+}
+
+// sureAt is the sum from which a message is as good as certain.
+func sureAt(global, scope *scopeCounts) float64 {
+	learned := int64(1)
+	for _, s := range []*scopeCounts{global, scope} {
+		if s != nil {
+			learned = max(learned, min(s.Ham, s.Spam))
+		}
+	}
+	return certain * (1 + math.Sqrt(fewMessages/float64(learned)))
 }
 
 // probability is how likely a message with this token is spam, and whether the

@@ -55,10 +55,11 @@ func (t *token) String() string {
 }
 
 // tokens is the set of the tokens of one message, in the order in which they were
-// met, and at most limit of them.
+// met.
 type tokens struct {
-	list  []token
-	limit int
+	list []token
+	// limit is how many there may be now, most in the end; see allow.
+	limit, most int
 	// slots is an open-addressed table of indexes into list, plus one.
 	slots []int32
 }
@@ -68,7 +69,7 @@ var tokenPool = sync.Pool{New: func() any { return &tokens{} }}
 // newTokens returns an empty set, to be given back with release.
 func newTokens(limit int) *tokens {
 	t := tokenPool.Get().(*tokens)
-	t.limit = limit
+	t.limit, t.most = limit, limit
 	size := 1024
 	for size < 2*limit {
 		size *= 2
@@ -88,6 +89,9 @@ func (t *tokens) release() {
 	clear(t.list)
 	tokenPool.Put(t)
 }
+
+// allow lets n tokens be added to those that are there, within the limit of all.
+func (t *tokens) allow(n int) { t.limit = min(len(t.list)+n, t.most) }
 
 // full reports whether nothing more will be added.
 func (t *tokens) full() bool { return len(t.list) >= t.limit }

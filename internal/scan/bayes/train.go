@@ -34,8 +34,11 @@ func (c *Classifier) Forget(ctx context.Context, scope string, in *scan.Input) (
 	if err != nil {
 		return false, err
 	}
-	c.refreshing.Lock()
-	defer c.refreshing.Unlock()
+	done, err := c.take(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer done()
 	if changed, err = c.config.Store.BayesForget(ctx, m); err != nil {
 		return false, err
 	}
@@ -64,8 +67,11 @@ func (c *Classifier) message(ctx context.Context, scope string, in *scan.Input, 
 
 // learn writes to the database and then follows it.
 func (c *Classifier) learn(ctx context.Context, messages []store.BayesMessage) ([]bool, error) {
-	c.refreshing.Lock()
-	defer c.refreshing.Unlock()
+	done, err := c.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	changed, err := c.config.Store.BayesLearn(ctx, messages)
 	if err != nil {
 		return nil, err

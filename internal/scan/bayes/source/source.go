@@ -182,7 +182,7 @@ func (w *walk) hand(m *gather, message Message) error {
 	return nil
 }
 
-// fromLine begins the line that separates the messages of an mbox (RFC 4155).
+// fromLine begins the line that separates the messages of an mbox.
 const fromLine = "From "
 
 // gather puts one message together.
