@@ -220,8 +220,8 @@ func linkable(name, rest string) bool {
 var ambiguousTops = map[string]bool{
 	"am": true, "as": true, "at": true, "be": true, "by": true, "do": true, "in": true, "is": true, "it": true, "me": true, "mine": true, "my": true, "no": true,
 	"so": true, "to": true, "us": true, "we": true, "are": true, "can": true, "or": true, "and": true, "he": true, "you": true, "now": true, "here": true,
-	"ai": true, "app": true, "bat": true, "bz": true, "cc": true, "do.": true, "gz": true, "md": true, "mo": true, "mov": true, "mp": true, "pl": true, "pm": true, "ps": true,
-	"py": true, "rs": true, "sh": true, "so.": true, "st": true, "tk": true, "zip": true, "la": true, "lc": true, "ms": true, "ph": true, "ml": true, "mk": true, "ac": true,
+	"ai": true, "app": true, "bat": true, "bz": true, "cc": true, "gz": true, "md": true, "mo": true, "mov": true, "mp": true, "pl": true, "pm": true, "ps": true,
+	"py": true, "rs": true, "sh": true, "st": true, "tk": true, "zip": true, "la": true, "lc": true, "ms": true, "ph": true, "ml": true, "mk": true, "ac": true,
 }
 
 // cutFold is strings.CutPrefix without regard to case.

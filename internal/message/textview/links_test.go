@@ -38,11 +38,17 @@ func TestAddressesAreReadAsBrowsersDo(t *testing.T) {
 		{"a final dot", "http://evil.com./", "http://evil.com/", "evil.com", "evil.com", ""},
 		{"a site below a private suffix", "http://me.github.io/", "http://me.github.io/", "me.github.io", "me.github.io", ""},
 		{"mail", "mailto:Joe%40example.com?subject=x", "mailto:Joe@example.com", "example.com", "example.com", ""},
+		{"A-labels that are none", "http://xn--a.com/", "http://xn--a.com/", "xn--a.com", "xn--a.com", ""},
+		{"letters that no name has", "http://\u2603\ufe0f.com/", "http://xn--n3h.com/", "xn--n3h.com", "xn--n3h.com", "wide"},
+		{"a port that is none", "http://example.com:x/", "http://example.com/", "example.com", "example.com", ""},
 		{"a script", "JavaScript:alert(1)", "javascript:alert(1)", "", "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			u, ok := parseURL(tt.raw)
-			if !ok || u.Clean != tt.clean || u.Host != tt.host || u.Domain != tt.domain || u.Tricks.String() != tt.tricks {
+			if ok != (tt.clean != "") {
+				t.Fatalf("got %v %q", ok, u.Clean)
+			}
+			if ok && (u.Clean != tt.clean || u.Host != tt.host || u.Domain != tt.domain || u.Tricks.String() != tt.tricks) {
 				t.Errorf("got %v %q host %q domain %q tricks %q", ok, u.Clean, u.Host, u.Domain, u.Tricks)
 			}
 		})

@@ -11,7 +11,7 @@ type sheet map[string]style
 // maxRules bounds how many rules of a document count.
 const maxRules = 2000
 
-// addSheet reads a style sheet. Rules for media and the like are skipped: they
+// read adds a style sheet. Rules for media and the like are skipped: they
 // show as often what others hide as the reverse.
 func (s sheet) read(css string) {
 	if strings.Contains(css, "/*") {

@@ -151,10 +151,19 @@ func (s *style) declare(b *box, name, value string) {
 			s.gone = true
 		}
 	case "clip":
-		if strings.ReplaceAll(strings.ReplaceAll(value, "px", ""), " ", "") == "rect(0,0,0,0)" {
-			b.away, b.placed = true, true
-		}
+		b.away = b.away || isNothing(value)
 	}
+}
+
+// isNothing reports a rectangle of no size: "rect(0, 0, 0, 0)", "rect(1px 1px 1px 1px)".
+func isNothing(value string) bool {
+	sides, ok := strings.CutPrefix(value, "rect(")
+	pieces := strings.FieldsFunc(strings.TrimSuffix(sides, ")"), func(r rune) bool { return r == ',' || r == ' ' })
+	for _, p := range pieces {
+		v, known := pixels(p)
+		ok = ok && known && v <= 1
+	}
+	return ok && len(pieces) == 4
 }
 
 // background takes the shorthand; a picture makes the colour unknown.
