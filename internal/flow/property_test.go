@@ -188,6 +188,17 @@ func TestScoresThatAreNoNumbersCountNothingMuch(t *testing.T) {
 	}
 }
 
+func TestThreat(t *testing.T) {
+	for use, want := range map[string]mail.Threat{
+		"clamav": "virus", "icap": "virus", "milter": "virus", "bayes": "spam", "reputation": "spam", "links": "spam", "rspamd": "spam",
+		"spamd": "spam", "score": "spam", "filters": "filter", "structure": "unscanned", "authres": "policy",
+	} {
+		if got := Threat(use); got != want {
+			t.Errorf("a match of %s is %q, want %q", use, got, want)
+		}
+	}
+}
+
 func TestFields(t *testing.T) {
 	id, err := mail.ParseID("01h455vb4pex5vsknk084sn02q")
 	if err != nil {

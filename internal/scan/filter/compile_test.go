@@ -52,6 +52,8 @@ func TestCompileSaysWhatIsWrong(t *testing.T) {
 		{"a wildcard", Spec{Name: "f", When: when{"sender": "*@b.example"}}, []string{"no wildcards"}},
 		{"a bare word", Spec{Name: "f", When: when{"recipient": "postmaster"}}, []string{"write postmaster@ for that name in every domain"}},
 		{"a client that is none", Spec{Name: "f", When: when{"client": "192.0.2.0/33"}}, []string{`when.client: "192.0.2.0/33" is neither an address, a network`}},
+		{"a HELO name that is none", Spec{Name: "f", When: when{"helo": []any{"", "a b", "/(/"}}}, []string{"when.helo: empty", `when.helo: "a b" is not a domain`, `when.helo: expression "("`}},
+		{"an expression on a user that is none", Spec{Name: "f", When: when{"user": "/[/"}}, []string{`when.user: expression "["`}},
 		{"a time that is none", Spec{Name: "f", When: when{"time": []any{"noon", "Mon 25:00-26:00", "08:00-08:00"}}}, []string{`when.time: "noon" is no time`, `when.time: "Mon 25:00-26:00"`, `when.time: "08:00-08:00"`}},
 		{"a header without name", Spec{Name: "f", When: when{"header": "x"}}, []string{"when.header: needs the name of a field"}},
 		{"a header of a bad name", Spec{Name: "f", When: when{"header": when{"X Y": "x"}}}, []string{"when.header.X Y: not the name of a field"}},

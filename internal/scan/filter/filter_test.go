@@ -218,6 +218,8 @@ func TestSessions(t *testing.T) {
 		{"the null sender is in no domain", when{"sender": []any{".example", "/.*/"}}, func(e *mail.Envelope) { e.Sender = mail.Address{} }, false},
 		{"any user", when{"user": "*"}, func(e *mail.Envelope) { e.Session.User = "eve" }, true},
 		{"one user", when{"user": "Eve"}, func(e *mail.Envelope) { e.Session.User = "eve" }, true},
+		{"an expression on the user", when{"user": "/^E/"}, func(e *mail.Envelope) { e.Session.User = "eve" }, true},
+		{"an expression on the HELO name", when{"helo": `/^MX\d/`}, nil, true},
 		{"no user", when{"user": ""}, func(e *mail.Envelope) { e.Session.User = "eve" }, false},
 		{"an IPv4 client in IPv6 clothes", when{"client": "192.0.2.0/24"}, func(e *mail.Envelope) {
 			e.Session.Client = netip.MustParseAddrPort("[::ffff:192.0.2.9]:25")
