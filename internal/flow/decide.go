@@ -303,7 +303,7 @@ func (d *decider) end(rule *FilterRule, why outcome, action mail.Action) {
 		}
 	}
 	d.decided(why)
-	d.byFilter, d.marked = true, false
+	d.byFilter = true
 }
 
 // strip notes the parts that the findings of a filter name.

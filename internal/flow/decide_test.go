@@ -207,6 +207,16 @@ var decisions = []decision{
 		want: mail.Verdict{Action: "reject", Threat: "unscanned", Block: "structure", Rule: "damaged:zip", Reason: "broken"},
 	},
 	{
+		name: "quarantine is stricter than discard: it can be undone",
+		flow: flowOf(block("structure", on("encrypted", "discard"))), reports: []scan.Report{report("structure", unsure("encrypted:archive", "locked"), unsure("damaged:zip", "broken"))},
+		want: mail.Verdict{Action: "quarantine", Threat: "unscanned", Block: "structure", Rule: "damaged:zip", Reason: "broken"},
+	},
+	{
+		name: "a virus is not also a suspicion",
+		flow: flowOf(block("clamav")), reports: []scan.Report{report("clamav", saw("heuristic:Phishing", "x"), eicar)},
+		want: mail.Verdict{Action: "quarantine", Threat: "virus", Block: "clamav", Rule: "Eicar-Test", Reason: eicar.Reason},
+	},
+	{
 		name: "macros are only noted",
 		flow: flowOf(block("structure")), reports: []scan.Report{report("structure", saw("macro:office", "VBA"))},
 		want: mail.Verdict{Action: "deliver"},
@@ -387,6 +397,11 @@ var decisions = []decision{
 		name: "an encrypted archive does not overrule deliver",
 		flow: flowOf(filters(rule("friend", "deliver")), block("clamav")), reports: []scan.Report{report("filters", saw("friend", "x")), report("clamav", saw("encrypted:zip", "x"))},
 		want: mail.Verdict{Action: "deliver", Threat: "filter", Block: "filters", Rule: "friend", Reason: "x"},
+	},
+	{
+		name: "what scanners behind deliver find does not count",
+		flow: flowOf(filters(rule("friend", "deliver", "score:1")), block("clamav")), reports: []scan.Report{report("filters", saw("friend", "x")), report("clamav", counted("x", 5))},
+		want: mail.Verdict{Action: "deliver", Threat: "filter", Block: "filters", Rule: "friend", Reason: "x", Score: 1},
 	},
 	{
 		name: "deliver takes back a mark that was made before",
