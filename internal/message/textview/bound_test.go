@@ -110,6 +110,44 @@ func TestTextIsBoundedAndAttachmentsComeLast(t *testing.T) {
 	}
 }
 
+func TestLongTextLeavesRoomForOthers(t *testing.T) {
+	msg := "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/plain\n\n" +
+		strings.Repeat("long text\n", 10_000) + "--b\nContent-Type: text/plain\n\nthe letter\n--b--\n"
+	v := viewWith(t, msg, Limits{Text: 40_000})
+	if len(v.Texts) != 2 || !v.Texts[0].Cut || v.Texts[1].Shown != "the letter" {
+		t.Errorf("%d texts", len(v.Texts))
+	}
+}
+
+func TestDepthIsBounded(t *testing.T) {
+	r := &reader{}
+	if p := r.render(strings.Repeat("<div>", 100_000) + "x"); len(p.open) > maxOpen || p.shown.done() != "x" {
+		t.Errorf("%d open elements", len(p.open))
+	}
+	inner := "core"
+	for range 6 {
+		inner = "<iframe srcdoc=\"" + strings.NewReplacer("&", "&amp;", `"`, "&quot;").Replace(inner) + "\"></iframe>level"
+	}
+	v := viewHTML(t, inner)
+	if len(v.Texts) != 1+maxEmbedding || symbols(v) != "embedding" {
+		t.Errorf("%d texts, %v", len(v.Texts), v.Findings)
+	}
+	v = view(t, "\n"+strings.Repeat("http://a.com/?u=", 10)+"\n"+"http://b.com/?u=http://c1.com/?u=http://c2.com/?u=http://c3.com/?u=http://c4.com/?u=http://c5.com/")
+	for _, u := range v.URLs {
+		if u.Host == "c4.com" || u.Host == "c5.com" {
+			t.Errorf("went too deep: %s", u.Clean)
+		}
+	}
+}
+
+func TestMessageThatIsQuotedInATextIsNotReadTwice(t *testing.T) {
+	v := view(t, "Content-Type: text/plain\n\nYour mail could not be delivered:\n\nSubject: x\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=q\n\n--q\n"+
+		"Content-Type: text/html\n\n<b>inner</b>\n--q--\n")
+	for _, text := range v.Texts[1:] {
+		t.Errorf("read %+v", text)
+	}
+}
+
 // broken is a body that cannot be read any more.
 type broken struct {
 	body

@@ -44,6 +44,7 @@ func TestEveryCharsetIsRead(t *testing.T) {
 		{"UTF-16 without a mark is of the order that makes sense", "text/plain; charset=utf-16", wide("buy viagra", true), "buy viagra", "utf-16le", ""},
 		{"UTF-16 with a mark and another name", "text/plain; charset=us-ascii", "\xfe\xff" + wide("buy viagra", false), "buy viagra", "utf-16be", "utf16"},
 		{"UTF-16 without any word about it", "text/plain", wide("buy viagra", true), "buy viagra", "utf-16le", "utf16"},
+		{"some zero bytes do not make it UTF-16", "text/plain", strings.Repeat("abcdefghijk\x00", 6), strings.Repeat("abcdefghijk", 6), "us-ascii", ""},
 		{"UTF-8 with a mark", "text/plain; charset=iso-8859-1", "\xef\xbb\xbfgrün", "grün", "utf-8", ""},
 		{"UTF-32", "text/plain", "\xff\xfe\x00\x00h\x00\x00\x00i\x00\x00\x00", "hi", "utf-32le", ""},
 		{"UTF-32 as declared", "text/plain; charset=utf-32be", "\x00\x00\x00h\x00\x00\x00i", "hi", "utf-32be", ""},

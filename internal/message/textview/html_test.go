@@ -35,6 +35,7 @@ func TestHTMLIsReadAsItIsRendered(t *testing.T) {
 		{"hidden by a style sheet", `<style>.x, p.y { display:none }</style><p class="x">b</p><p class=y>c</p><div class=y>d</div>`, "d", "b c"},
 		{"a style for telephones hides nothing", `<style>@media (max-width:600px) { .x { display:none } }</style><p class="x">b</p>`, "b", ""},
 		{"a hidden element ends where its parent ends", `<div><span style="display:none">b</div>c`, "c", "b"},
+		{"the end of a word's element does not end it", `<span>a<div style="display:none">b</span>c</div>d`, "ad", "b c"},
 		{"values of buttons are seen, hidden ones not", `<input type=submit value="Go"> <input type=hidden value="h"><input value=v>`, "Go v", "h"},
 		{"what is for programs without scripts is seen", `<noscript><b>a</b></noscript>`, "a", ""},
 		{"scripts and styles are no text", `a<script>var b = "c<d>";</script><style>e{}</style>f`, "af", ""},

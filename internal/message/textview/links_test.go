@@ -121,7 +121,7 @@ func TestLinksOfHTML(t *testing.T) {
 		{"a script in a link", `<a href="java	script:location='x'">x</a>`, []string{"href javascript:location='x' x"}},
 		{"addresses in scripts", `<script>location="http://evil.com/"+x</script>`, []string{"script http://evil.com/ "}},
 		{"links for Outlook", `<!--[if mso]><v:roundrect href="http://evil.com/"><![endif]-->`, []string{"comment http://evil.com/ "}},
-		{"pictures inside are no links", `<img src="data:image/png;base64,AAAA"><img src=cid:x>`, nil},
+		{"pictures inside are no links", `<img src="data:image/png;base64,AAAA"><img src="data:application/octet-stream,x"><img src=cid:x>`, nil},
 		{"a drawing", `<svg><a xlink:href="http://evil.com/">x</a></svg>`, []string{"href http://evil.com/ x"}},
 		{"twice the same", `<a href=http://a.com/>x</a><a href=http://a.com/>x</a>`, []string{"href http://a.com/ x"}},
 	} {

@@ -74,6 +74,7 @@ func TestLinksThatPretend(t *testing.T) {
 		{"the same name under another top-level domain", html(`<a href="http://www.amazon.de/1">www.amazon.com</a>`), "", ""},
 		{"a redirect that leads to what is shown", html(`<a href="http://track.net/r?u=https%3A%2F%2Fshop.com%2F">shop.com</a>`), "redirect", ""},
 		{"a redirect that leads elsewhere", html(`<a href="http://track.net/r?u=https%3A%2F%2Fevil.com%2F">shop.com</a>`), "name-mismatch redirect", ""},
+		{"a redirect elsewhere excuses nothing", html(`<a href="http://evil.com/?x">www.shop.com</a> <a href="http://track.net/r?u=http://shop.com/">x</a>`), "redirect text-mismatch", ""},
 		{"a name alone is shown", html(`<a href="http://evil.com/">paypal.com</a>`), "name-mismatch", "a link shows paypal.com and leads to evil.com"},
 		{"text that is no address", html(`<a href="http://evil.com/">Click here. Now.</a> <a href="http://evil.com/">joe@shop.com</a> <a href="http://evil.com/">Node.js</a>`), "", ""},
 		{"a mail address behind a link", html(`<a href="mailto:joe@shop.com">www.paypal.com</a>`), "", ""},
@@ -118,10 +119,20 @@ const pdfWithLink = "%PDF-1.4\n1 0 obj\n<< /Type /Catalog /Pages 2 0 R >>\nendob
 	"trailer\n<< /Root 1 0 R >>\n%%EOF\n"
 
 func TestLinksInDocuments(t *testing.T) {
-	msg := "Content-Type: application/pdf; name=a.pdf\nContent-Disposition: attachment; filename=a.pdf\n\n" + pdfWithLink
-	findings := scanned(t, links.New(links.Config{}), input(t, msg))
+	msg := "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: application/pdf; name=a.pdf\nContent-Disposition: attachment; filename=a.pdf\n\n" +
+		pdfWithLink + "\n--b\nContent-Type: text/plain\n"
+	in := input(t, msg+"\nhttp://a.com/ http://b.com/ http://c.com/\n")
+	view, err := in.Text(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := slices.Clone(view.URLs[:cap(view.URLs)])
+	findings := scanned(t, links.New(links.Config{}), in)
 	if symbols(findings) != "ip-host" {
 		t.Errorf("%+v", findings)
+	}
+	if !slices.Equal(before, view.URLs[:cap(view.URLs)]) {
+		t.Error("what all modules share was changed")
 	}
 }
 

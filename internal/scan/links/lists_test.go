@@ -196,6 +196,31 @@ func TestManyLinksCostFewQuestions(t *testing.T) {
 	})
 }
 
+func TestReasonNamesTheFirstOfSeveral(t *testing.T) {
+	s := dnstest.Start(t, `
+		one.com.dbl.example.org. 300 IN A 127.0.1.2
+		two.com.dbl.example.org. 300 IN A 127.0.1.2
+		three.com.dbl.example.org. 300 IN A 127.0.1.2
+	`)
+	for _, parallel := range []int{1, 8} {
+		m := links.New(links.Config{Zones: zones(t, "dbl.example.org"), Resolver: resolver(t, s), Parallel: parallel})
+		findings := scanned(t, m, input(t, html(`<img src="http://three.com/"><a href="http://one.com/">x</a><a href="http://two.com/">x</a>`)))
+		if f := find(findings, "dbl.example.org"); f.Reason != "one.com is listed by dbl.example.org (127.0.1.2)" || f.Part != "1" {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+func TestNamesThatAreTooLongAreNotAskedAbout(t *testing.T) {
+	c := &counter{fail: errors.New("asked")}
+	label := strings.Repeat("a", 60) + "."
+	m := links.New(links.Config{Zones: zones(t, "dbl.example.org"), Resolver: c})
+	scanned(t, m, input(t, "\nhttp://"+strings.Repeat(label, 4)+"com/\n"))
+	if len(c.names) != 1 || !strings.HasPrefix(c.names[0], label+"com.") {
+		t.Errorf("asked %q", c.names)
+	}
+}
+
 func TestEachDomainIsAskedOnce(t *testing.T) {
 	in := input(t, html(strings.Repeat(`<a href="http://www.shop.com/a">x</a> <a href="http://shop.com/b">y</a> http://SHOP.com/c `, 20)))
 	synctest.Test(t, func(t *testing.T) {
