@@ -224,7 +224,7 @@ func (p *Instance) listens() bool {
 	if p.TCP == "" {
 		return true
 	}
-	c, err := net.Dial("tcp", strings.TrimPrefix(p.TCP, "tcp:"))
+	c, err := net.DialTimeout("tcp", strings.TrimPrefix(p.TCP, "tcp:"), 5*time.Second)
 	if err != nil {
 		return false
 	}

@@ -33,7 +33,6 @@ type fake struct {
 	streams  [][]byte // what was streamed, without the canary's
 	chunks   []int    // their lengths
 	dialled  int
-	now, top int // connections at once
 
 	// answer is what a stream is answered, NUL included; nil: clean.
 	answer func(stream []byte) string

@@ -111,10 +111,16 @@ func (s *Scanner) watch(ctx context.Context) {
 	}
 }
 
+// probeTime bounds one check, so that a connection that is dead without a word does
+// not keep us from seeing that clamd is back.
+const probeTime = 10 * time.Second
+
 // check asks clamd who it is and whether it finds what it must find. It reports
 // whether all is well.
 func (s *Scanner) check(ctx context.Context) bool {
-	next, err := s.probe(ctx)
+	within, cancel := context.WithTimeout(ctx, min(probeTime, s.cfg.Timeout))
+	next, err := s.probe(within)
+	cancel()
 	if ctx.Err() != nil {
 		return false
 	}

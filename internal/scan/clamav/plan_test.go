@@ -108,3 +108,34 @@ func TestEveryReadingOfAnOddMessageIsStreamed(t *testing.T) {
 		}
 	}
 }
+
+func TestRareMethodsAreSeenInAnyHeader(t *testing.T) {
+	local := func(method byte) []byte { return []byte{'P', 'K', 3, 4, 20, 0, 0, 0, method, 0, 0, 0} }
+	central := func(method byte) []byte { return []byte{'P', 'K', 1, 2, 20, 0, 20, 0, 0, 0, method, 0} }
+	pad := func(n int, b []byte) []byte { return append(bytes.Repeat([]byte("P"), n), b...) }
+	for name, c := range map[string]struct {
+		file []byte
+		want bool
+	}{
+		"nothing":                        {nil, false},
+		"no zip":                         {[]byte("PKPKPKPKPKPKPKPK"), false},
+		"deflated":                       {slices.Concat(local(8), central(8)), false},
+		"LZMA":                           {slices.Concat(local(14), central(14)), true},
+		"zstd in the local header":       {slices.Concat(local(93), central(8)), true},
+		"PPMd in the directory":          {slices.Concat(local(8), central(98)), true},
+		"cut off":                        {local(14)[:11], false},
+		"right before a border":          {pad(64<<10-12, local(14)), true},
+		"across a border":                {pad(64<<10-6, local(14)), true},
+		"right behind a border":          {pad(64<<10, local(14)), true},
+		"across the second border":       {pad(2*(64<<10)-12-3, local(14)), true},
+		"the beginning across a border":  {pad(64<<10-1, local(14)), true},
+		"a common one across the border": {pad(64<<10-6, local(8)), false},
+	} {
+		if got, err := rareMethod(bytes.NewReader(c.file)); err != nil || got != c.want {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+	if _, err := rareMethod(failing{}); err == nil {
+		t.Error("no error")
+	}
+}

@@ -51,7 +51,7 @@ LoadMagicFile /etc/c-icap/c-icap.magic
 Service echo srv_echo.so
 Service antivirus_module virus_scan.so
 ServiceAlias avscan virus_scan?allow204=on&sizelimit=off&mode=simple
-virus_scan.ScanFileTypes TEXT DATA EXECUTABLE ARCHIVE GIF JPEG MSOFFICE
+virus_scan.ScanFileTypes TEXT DATA EXECUTABLE ARCHIVE GRAPHICS STREAM DOCUMENT
 virus_scan.MaxObjectSize 100M
 Module common clamd_mod.so
 clamd_mod.ClamdSocket %[4]s
