@@ -125,7 +125,9 @@ func (f *Filter) query() (store.QuarantineQuery, error) {
 		return q, fmt.Errorf("%w: limit %d", ErrRequest, f.Limit)
 	}
 	if f.Sender == nullSender {
-		q.Sender = "" // fits looks at it: the store searches for what is there
+		// fits looks at it, since the store searches for what is there; most of what
+		// it returns will not fit.
+		q.Sender, q.Limit = "", maxPage
 	}
 	if f.Domain != "" {
 		domain, err := smtp.CanonicalDomain(f.Domain)
