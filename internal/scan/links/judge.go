@@ -138,12 +138,12 @@ func displayed(text string) (u textview.URL, whole, ok bool) {
 }
 
 // sameOwner reports that two domains probably belong to the same: one name under
-// several top-level domains, or a name that holds the other.
+// several top-level domains. A name that only begins with the other is what
+// deceivers register.
 func sameOwner(a, b string) bool {
 	a, _, _ = strings.Cut(a, ".")
 	b, _, _ = strings.Cut(b, ".")
-	const short = 4
-	return a == b || len(a) >= short && strings.HasPrefix(b, a) || len(b) >= short && strings.HasPrefix(a, b)
+	return a == b
 }
 
 // lookAlike: a domain that can be mistaken for one that the reader knows.

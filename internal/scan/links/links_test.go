@@ -72,6 +72,8 @@ func TestLinksThatPretend(t *testing.T) {
 		{"another domain is shown without a scheme", html(`<a href="http://evil.com/login">www.paypal.com</a>`), "text-mismatch", ""},
 		{"another host of the same domain", html(`<a href="http://click.shop.com/1">www.shop.com</a>`), "", ""},
 		{"the same name under another top-level domain", html(`<a href="http://www.amazon.de/1">www.amazon.com</a>`), "", ""},
+		{"a name that begins with the one that is shown", html(`<a href="http://paypal-login.com/1">www.paypal.com</a>`), "text-mismatch", ""},
+		{"an address is shown and a number leads", html(`<a href="http://192.0.2.1/1">www.paypal.com</a>`), "ip-host text-mismatch", ""},
 		{"a redirect that leads to what is shown", html(`<a href="http://track.net/r?u=https%3A%2F%2Fshop.com%2F">shop.com</a>`), "redirect", ""},
 		{"a redirect that leads elsewhere", html(`<a href="http://track.net/r?u=https%3A%2F%2Fevil.com%2F">shop.com</a>`), "name-mismatch redirect", ""},
 		{"a redirect elsewhere excuses nothing", html(`<a href="http://evil.com/?x">www.shop.com</a> <a href="http://track.net/r?u=http://shop.com/">x</a>`), "redirect text-mismatch", ""},
