@@ -81,7 +81,7 @@ func TestPostgresKilledMidway(t *testing.T) {
 	for worker := range 4 {
 		s := []*store.Store{a, b}[worker%2]
 		wg.Go(func() {
-			for n := range 15 {
+			for n := range 8 {
 				size := 1000 + n*200_000
 				m, body := storetest.Message("a@example.net", "killed", size, "bob@example.com")
 				await(t, "the message is stored", func() bool {
@@ -99,7 +99,7 @@ func TestPostgresKilledMidway(t *testing.T) {
 			}
 		})
 	}
-	for _, done := range []int{5, 20, 40} {
+	for _, done := range []int{4, 12, 20} {
 		await(t, "some were stored", func() bool { mu.Lock(); defer mu.Unlock(); return len(sizes) >= done })
 		p.Kill(t)
 		await(t, "it is noticed", func() bool { return a.Health() != nil && b.Health() != nil })

@@ -114,7 +114,7 @@ func child(dir string) {
 	var mu sync.Mutex
 	for range 4 {
 		wg.Go(func() {
-			for size := 1000; ; size = 1000 + (size+300_000)%3_000_000 {
+			for size := 1000; ; size = 1000 + (size+400_000)%2_000_000 {
 				m, body := storetest.Message("a@example.net", "killed", size, "bob@example.com")
 				if err := s.PutQuarantined(context.Background(), m, body); err != nil {
 					println(err.Error())
@@ -148,14 +148,14 @@ func TestSQLiteSurvivesTheDeathOfTheProcess(t *testing.T) {
 		if err != nil {
 			break // cut off by the kill
 		}
-		if ids = append(ids, id); len(ids) == 40 {
+		if ids = append(ids, id); len(ids) == 20 {
 			if err := cmd.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	cmd.Wait() // killed
-	if len(ids) < 40 {
+	if len(ids) < 20 {
 		t.Fatalf("only %d messages were stored", len(ids))
 	}
 	s := (&storetest.Database{Dir: dir}).Open(t)

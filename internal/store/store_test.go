@@ -8,7 +8,7 @@ import (
 )
 
 // server is the PostgreSQL of the tests here; the first that needs it starts it.
-var server storetest.Postgres
+var server = storetest.Postgres{}
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {

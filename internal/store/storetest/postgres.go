@@ -37,7 +37,7 @@ type Postgres struct {
 const startTime = 2 * time.Minute
 
 // errNoServer says that PostgreSQL is not installed.
-var errNoServer = errors.New("PostgreSQL's server is not installed")
+var errNoServer = errors.New("the server of PostgreSQL is not installed")
 
 // NewDatabase returns the URL of a fresh database. It starts the server if it
 // does not run yet. The test is skipped where PostgreSQL is not installed, unless

@@ -74,7 +74,7 @@ func quarantineExpiry(t *testing.T, db *Database) {
 	ctx := t.Context()
 	now := time.Now().Truncate(time.Second)
 	var ids []mail.ID
-	for i := range 250 {
+	for i := range 130 {
 		m, body := Message("a@example.net", "old", 100+i, "bob@example.com")
 		m.ID = mail.FirstID(now.Add(-time.Duration(i) * time.Hour))
 		m.ID[15] = 1
@@ -83,8 +83,8 @@ func quarantineExpiry(t *testing.T, db *Database) {
 	}
 	n, err := s.ExpireQuarantine(ctx, now.Add(-9*time.Hour))
 	must(t, err)
-	if n != 240 {
-		t.Errorf("expired %d, want 240", n)
+	if n != 120 {
+		t.Errorf("expired %d, want 120", n)
 	}
 	found, _, err := s.FindQuarantined(ctx, store.QuarantineQuery{})
 	must(t, err)

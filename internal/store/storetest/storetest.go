@@ -1,7 +1,7 @@
 // Package storetest is the contract of package store: tests that every engine
 // passes. It also runs the PostgreSQL that they need.
 //
-//	var server storetest.Postgres
+//	var server = storetest.Postgres{}
 //
 //	func TestMain(m *testing.M) { code := m.Run(); server.Close(); os.Exit(code) }
 //	func TestContract(t *testing.T) { storetest.Run(t, &server) }
