@@ -89,4 +89,13 @@ type Finding struct {
 	Name string `json:"name,omitempty"`
 	// Recipients are the addresses (Address.Key) that it concerns; none: all.
 	Recipients []string `json:"recipients,omitempty"`
+	// Properties are what it is about, in detail: "header.d", "example.org". Their
+	// values are text of strangers, made safe to print.
+	Properties []Property `json:"properties,omitempty"`
+}
+
+// Property is a detail of a Finding.
+type Property struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
 }
