@@ -20,6 +20,9 @@ import (
 // changes the tables; it means nothing but "Gatepost's tables".
 const migrationLock = 0x6761_7465_706f_7374 & 0x7fff_ffff_ffff_ffff
 
+// maxMigration bounds a change of the tables, with the wait for another node's.
+const maxMigration = time.Hour
+
 // postgresEngine is a pool of connections and a keeper, the goroutine that finds
 // the database again when it was away. While it is away, calls are refused at
 // once instead of each waiting for the same timeout.
@@ -142,6 +145,8 @@ func (e *postgresEngine) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, maxMigration)
+	defer cancel()
 	db := stdlib.OpenDB(*e.config)
 	defer db.Close()
 	return migrate(ctx, db, dialectPostgres, e.log, goose.WithSessionLocker(locker))

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"gatepost/internal/mail"
 	"gatepost/internal/store"
 	"gatepost/internal/store/storetest"
@@ -168,6 +170,28 @@ func TestSeveralNodesMigrateAtOnce(t *testing.T) {
 		if err := s.SetSetting(t.Context(), string(rune('a'+i)), nil); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestTablesThatVanish puts an empty database in the place of ours, as after a
+// restore that went wrong.
+func TestTablesThatVanish(t *testing.T) {
+	db := &storetest.Database{URL: server.NewDatabase(t)}
+	s := db.Open(t, quick)
+	if err := s.SetSetting(t.Context(), "a", nil); err != nil {
+		t.Fatal(err)
+	}
+	c, err := pgx.Connect(t.Context(), db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(t.Context())
+	if _, err := c.Exec(t.Context(), "DROP SCHEMA public CASCADE; CREATE SCHEMA public"); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the tables are there again", func() bool { return s.SetSetting(t.Context(), "a", nil) == nil })
+	if err := s.Health(); err != nil {
+		t.Error(err)
 	}
 }
 
