@@ -149,6 +149,9 @@ func (a *app) launch(ctx context.Context, gen *generation, fresh map[string]net.
 	if err := a.apply(gen, fresh); err != nil {
 		return err
 	}
+	if a.services.digests != nil {
+		a.services.digests.Start(a.running)
+	}
 	a.watch()
 	return a.serveAdmin(gen.cfg)
 }
@@ -176,6 +179,11 @@ func (a *app) Stop() error {
 	if a.admin != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), adminPatience)
 		errs = append(errs, a.admin.Shutdown(ctx))
+		cancel()
+	}
+	if a.services.digests != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), adminPatience)
+		errs = append(errs, a.services.digests.Stop(ctx))
 		cancel()
 	}
 	if a.queue != nil {

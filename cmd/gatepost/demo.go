@@ -40,6 +40,9 @@ type demo struct {
 	inner   string // address of the mail server behind
 	gateway *app
 	server  *app
+	clamd   *demoClamd // nil where this machine has none
+	// delivered is how many messages the mail server has.
+	delivered int
 }
 
 // Run implements the subcommand.
@@ -47,10 +50,17 @@ func (c *demoCmd) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	d := &demo{demoCmd: *c, out: os.Stdout}
-	if err := d.prepare(); err != nil {
+	err := d.prepare()
+	if err != nil {
 		return err
 	}
 	defer d.close()
+	if d.clamd, err = d.startClamd(ctx); err != nil {
+		return err
+	}
+	if err := d.configure(); err != nil {
+		return err
+	}
 	if err := d.tour(ctx); err != nil {
 		return fmt.Errorf("demo in %s: %w", d.Dir, err)
 	}
@@ -85,6 +95,11 @@ func (d *demo) prepare() (err error) {
 	if d.inner, err = freeAddress("127.0.0.1:0"); err != nil {
 		return err
 	}
+	return nil
+}
+
+// configure writes the configurations.
+func (d *demo) configure() error {
 	for _, name := range []string{"gateway.toml", "mailserver.toml"} {
 		if err := d.render(name); err != nil {
 			return err
@@ -99,7 +114,11 @@ func (d *demo) render(name string) error {
 		return fmt.Errorf("read template %s: %w", name, err)
 	}
 	var b strings.Builder
-	if err := t.Execute(&b, map[string]string{"SMTP": d.SMTP, "Admin": d.Admin, "Inner": d.inner}); err != nil {
+	values := map[string]string{"SMTP": d.SMTP, "Admin": d.Admin, "Inner": d.inner}
+	if d.clamd != nil {
+		values["Clamd"] = "unix:" + d.clamdSocket()
+	}
+	if err := t.Execute(&b, values); err != nil {
 		return fmt.Errorf("fill template %s: %w", name, err)
 	}
 	return os.WriteFile(d.path(name), []byte(b.String()), 0o600)
@@ -132,7 +151,7 @@ func (d *demo) tour(ctx context.Context) (err error) {
 	}
 	d.say("Gatepost is up. Mail comes in at %s; behind it stands a small mail server at %s", d.SMTP, d.inner)
 	d.say("that keeps what it gets in %s.", d.path("Maildir"))
-	for _, step := range []func(context.Context) error{d.clean, d.refused, d.deferred} {
+	for _, step := range []func(context.Context) error{d.clean, d.refused, d.deferred, d.virus, d.filtered, d.spam} {
 		stepCtx, cancel := context.WithTimeout(ctx, demoWait)
 		err := step(stepCtx)
 		cancel()
@@ -152,7 +171,7 @@ func (d *demo) clean(ctx context.Context) error {
 	d.say("   ada@sender.example → info@demo.example")
 	d.say("   The gateway answered: %s", reply)
 	d.say("   (250 means: it is on the disk. From now on it is the gateway's duty.)")
-	file, err := d.waitForMail(ctx, 1)
+	file, err := d.waitForMail(ctx, d.delivered+1)
 	if err != nil {
 		return err
 	}
@@ -193,7 +212,7 @@ func (d *demo) deferred(ctx context.Context) error {
 		return fmt.Errorf("start the mail server behind again: %w", err)
 	}
 	d.say("   The mail server is back …")
-	file, err := d.waitForMail(ctx, 2)
+	file, err := d.waitForMail(ctx, d.delivered+1)
 	if err != nil {
 		return err
 	}
@@ -225,13 +244,24 @@ func (d *demo) waitForMail(ctx context.Context, n int) (string, error) {
 		if err != nil || len(files) < n {
 			return false, err
 		}
-		newest = files[len(files)-1]
+		newest, d.delivered = newestOf(files), len(files)
 		return true, nil
 	})
 	if err != nil {
 		return "", fmt.Errorf("wait for message %d in %s: %w", n, d.path("Maildir"), err)
 	}
 	return newest, nil
+}
+
+// newestOf is the file that was written last.
+func newestOf(files []string) string {
+	newest, at := "", time.Time{}
+	for _, f := range files {
+		if info, err := os.Stat(f); err == nil && !info.ModTime().Before(at) {
+			newest, at = f, info.ModTime()
+		}
+	}
+	return newest
 }
 
 // poll asks until the answer is yes.
@@ -258,6 +288,8 @@ func (d *demo) invite() {
 	d.say("     swaks --server %s --from you@sender.example --to info@demo.example --header 'Subject: hello'", d.SMTP)
 	d.say("   What happened:   %s and %s", d.path("log/mail.log"), d.path("log/smtp_proxy.log"))
 	d.say("   What waits:      %s queue list -c %s", os.Args[0], d.path("gateway.toml"))
+	d.say("   What is held:    %s quarantine list -c %s", os.Args[0], d.path("gateway.toml"))
+	d.say("   Why:             %s scan -c %s FILE", os.Args[0], d.path("gateway.toml"))
 	d.say("   Is it well:      http://%s/healthz   numbers: http://%s/metrics", d.Admin, d.Admin)
 	d.say("   Its settings:    %s", d.path("gateway.toml"))
 }
@@ -268,4 +300,5 @@ func (d *demo) close() {
 			a.Stop()
 		}
 	}
+	d.clamd.stop()
 }

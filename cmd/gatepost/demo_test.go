@@ -20,6 +20,9 @@ func TestTheDemoShowsWhatItPromises(t *testing.T) {
 		"1. A clean message", "250 2.0.0 OK: queued (", "Delivered. Read it: less " + dir,
 		"2. Messages that are refused", "550 5.7.1 Relaying denied", "550 5.1.1 No such recipient",
 		"3. The mail server behind is down", "250 2.0.0 OK: queued (", "In the queue: ", "The mail server is back", "Delivered by the next attempt: " + dir,
+		"4. A virus", "In the quarantine: ", "clamd found Test.EICAR", "delivered as it came, " + dir,
+		"5. A filter at work", "Delivered with a notice", "less " + dir,
+		"6. Spam", "Learned 12 messages of ham", "Learned 12 messages of spam", "Delivered and marked: ", "[SPAM] CONGRATULATIONS you have WON", "gatepost scan",
 	} {
 		_, after, ok := strings.Cut(rest, want)
 		if !ok {
@@ -28,7 +31,7 @@ func TestTheDemoShowsWhatItPromises(t *testing.T) {
 		rest = after
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "Maildir", "new", "*"))
-	if err != nil || len(files) != 2 {
+	if err != nil || len(files) != 5 {
 		t.Fatalf("the mail server has %v, %v", files, err)
 	}
 	for _, file := range files {

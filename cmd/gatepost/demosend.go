@@ -18,6 +18,11 @@ func (d *demo) send(ctx context.Context, from, to, file string) (string, error) 
 	if err != nil {
 		return "", fmt.Errorf("read %s: %w", file, err)
 	}
+	return d.sendText(ctx, from, to, text)
+}
+
+// sendText is send for a message in memory, with the line ends of Unix.
+func (d *demo) sendText(ctx context.Context, from, to string, text []byte) (string, error) {
 	sender, err := smtp.ParseAddress(from)
 	if err != nil {
 		return "", fmt.Errorf("parse %s: %w", from, err)
@@ -39,7 +44,7 @@ func (d *demo) send(ctx context.Context, from, to, file string) (string, error) 
 		Body:       mail.Body8Bit,
 	})
 	if err != nil {
-		return "", fmt.Errorf("send %s: %w", file, err)
+		return "", fmt.Errorf("send to %s: %w", to, err)
 	}
 	return outcomes[0].Reply.String(), nil
 }

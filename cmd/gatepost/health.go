@@ -147,7 +147,7 @@ func (a *app) status() admin.Status {
 
 // serveAdmin starts the API on the unix socket and the public paths on TCP.
 func (a *app) serveAdmin(cfg *config.Config) (err error) {
-	a.admin, err = admin.New(admin.Config{
+	ac := admin.Config{
 		Queue:            a.queue,
 		Quarantine:       a.services.quarantine,
 		Content:          contentAPI{a},
@@ -157,7 +157,11 @@ func (a *app) serveAdmin(cfg *config.Config) (err error) {
 		Reload:           a.reload,
 		Status:           a.status,
 		Log:              a.logs.Logger("Admin"),
-	})
+	}
+	if a.services.links != nil {
+		ac.DigestLinks = a.services.links
+	}
+	a.admin, err = admin.New(ac)
 	if err != nil {
 		return err
 	}

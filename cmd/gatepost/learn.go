@@ -15,6 +15,13 @@ import (
 // learn tells the statistics what became of a message. It does not wait: what they
 // have no time for is not learned.
 func (a *app) learn(in *scan.Input, env *mail.Envelope) {
+	var verdicts []mail.Verdict
+	for i := range env.Recipients {
+		if v := env.Recipients[i].Verdict; v != nil {
+			verdicts = append(verdicts, *v)
+		}
+	}
+	a.services.reputation.Learn(in, verdicts...)
 	a.services.learner.offer(in, env)
 }
 

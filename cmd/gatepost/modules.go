@@ -3,12 +3,15 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"gatepost/internal/config"
 	"gatepost/internal/scan"
 	"gatepost/internal/scan/clamav"
 	"gatepost/internal/scan/filter"
+	"gatepost/internal/scan/icap"
 	"gatepost/internal/scan/links"
+	"gatepost/internal/scan/reputation"
 	"gatepost/internal/scan/structure"
 )
 
@@ -87,8 +90,15 @@ func (a *app) newModule(g *generation, b *config.Block) (*builtModule, error) {
 		return &builtModule{Module: filter.New(compiled), after: true}, nil
 	case *config.ClamAVBlock:
 		return a.newClamAV(g, b)
+	case *config.ICAPBlock:
+		return newICAP(p, b.Timeout, int64(g.cfg.Limits.MaxScanSize))
 	case *config.BayesBlock:
 		return &builtModule{Module: a.services.bayes.Module(p.SpamScore, p.HamScore)}, nil
+	case *config.ReputationBlock:
+		m, err := reputation.New(reputation.Config{
+			Store: a.services.store, MaxScore: orNoScore(p.MaxScore), MinScore: orNoScore(p.MinScore),
+		})
+		return &builtModule{Module: m, after: true}, err
 	case *config.LinksBlock:
 		return &builtModule{Module: links.New(links.Config{
 			Zones: zonesOf(p), Resolver: g.resolver, MaxLookups: atMost(p.MaxLookups),
@@ -106,6 +116,14 @@ func zonesOf(p *config.LinksBlock) []links.Zone {
 	return zones
 }
 
+// orNoScore is a limit of the configuration, where 0 is none.
+func orNoScore(v float64) float64 {
+	if v == 0 {
+		return reputation.NoScore
+	}
+	return v
+}
+
 // atMost is a bound of the configuration for those who take 0 for their default:
 // there, below 0 is none.
 func atMost(n int) int {
@@ -113,6 +131,14 @@ func atMost(n int) int {
 		return -1
 	}
 	return n
+}
+
+func newICAP(p *config.ICAPBlock, timeout time.Duration, maxSize int64) (*builtModule, error) {
+	s, err := icap.New(icap.Config{URL: string(p.URL), Timeout: timeout, MaxSize: maxSize})
+	if err != nil {
+		return nil, err
+	}
+	return &builtModule{Module: s, name: "icap", health: s.Health, close: s.Close, waits: true}, nil
 }
 
 func (a *app) newClamAV(g *generation, b *config.Block) (*builtModule, error) {

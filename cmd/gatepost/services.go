@@ -4,19 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
 	"gatepost/internal/config"
 	"gatepost/internal/gateway"
 	"gatepost/internal/mail"
+	"gatepost/internal/message/mimetree"
 	"gatepost/internal/quarantine"
 	"gatepost/internal/queue"
+	"gatepost/internal/route"
 	"gatepost/internal/scan/bayes"
+	"gatepost/internal/scan/reputation"
 	"gatepost/internal/store"
 )
 
@@ -25,8 +30,11 @@ type services struct {
 	store      *store.Store
 	bayes      *bayes.Classifier
 	learner    *learner
+	reputation *reputation.Module // it only learns; blocks have modules of their own
 	quarantine *quarantine.Quarantine
 	intoQ      *quarantine.Transport
+	links      *quarantine.Links   // nil without base_url
+	digests    *quarantine.Digests // nil without a digest
 	suspects   *gateway.Suspects
 	scanner    *gateway.Scanner
 }
@@ -50,9 +58,16 @@ func (a *app) openServices(ctx context.Context, cfg *config.Config) error {
 	}
 	s.bayes = bayes.New(bayesConfig(cfg, s.store, a.logs.Logger("Bayes")))
 	s.learner = newLearner(s.bayes, a.logs.Logger("Bayes"))
+	if s.reputation, err = reputation.New(reputation.Config{Store: s.store}); err != nil {
+		return err
+	}
 	if s.quarantine, err = quarantine.New(quarantine.Config{
 		Store: s.store, Releaser: a, Trainer: trainer{a}, Log: a.logs.Logger("Quarantine"), Keep: cfg.Quarantine.Keep,
+		Tree: mimetree.Limits{Depth: cfg.Limits.MIMEDepth, Parts: cfg.Limits.MIMEParts}, MaxHeader: int64(cfg.Limits.MaxHeaderSize),
 	}); err != nil {
+		return err
+	}
+	if err := a.makeDigests(cfg); err != nil {
 		return err
 	}
 	if s.intoQ, err = quarantine.NewTransport(s.store, a.logs.Logger("Quarantine")); err != nil {
@@ -68,6 +83,48 @@ func (a *app) openServices(ctx context.Context, cfg *config.Config) error {
 	a.serving.Go(func() { s.bayes.Run(a.running) })
 	a.serving.Go(func() { s.learner.run(a.running) })
 	return nil
+}
+
+// makeDigests makes the links for recipients and the mails that they stand in.
+func (a *app) makeDigests(cfg *config.Config) (err error) {
+	s := &a.services
+	if cfg.Admin.BaseURL == "" {
+		return nil
+	}
+	if s.links, err = quarantine.NewLinks(quarantine.LinkConfig{Quarantine: s.quarantine, BaseURL: string(cfg.Admin.BaseURL)}); err != nil {
+		return err
+	}
+	d := cfg.Quarantine.Digest
+	if d == nil {
+		return nil
+	}
+	s.digests, err = quarantine.NewDigests(quarantine.DigestConfig{
+		Links: s.links, Submitter: notices{a}, Hour: d.At.Hour(), Minute: d.At.Minute(), From: d.From,
+		Hostname: string(cfg.Hostname), Ours: a.isOurs, Log: a.logs.Logger("Quarantine"),
+	})
+	return err
+}
+
+// isOurs reports whether a domain is configured by name: recipients elsewhere get
+// no digests.
+func (a *app) isOurs(domain string) bool {
+	state := a.state.Load()
+	return state != nil && slices.ContainsFunc(state.gen.cfg.Domains, func(d config.Domain) bool {
+		return string(d.Name) == domain && domain != route.AnyDomain
+	})
+}
+
+// notices queues digests: with the present generation's routing, and to nobody but
+// their recipient.
+type notices struct{ *app }
+
+// SubmitReport implements quarantine.Submitter.
+func (a notices) SubmitReport(ctx context.Context, to mail.Address, digest io.Reader) error {
+	g := a.gateway.Load()
+	if g == nil {
+		return errors.New("submit digest: not started yet")
+	}
+	return g.SubmitNotice(ctx, to, digest)
 }
 
 // storeURL is the URL with the password from its file.
@@ -127,11 +184,11 @@ func (a *app) internalTransports(cfg *config.Config) map[string]queue.TransportC
 	}
 	return map[string]queue.TransportConfig{
 		gateway.ScannerTransport: {Transport: a.services.scanner, Incoming: true, Policy: queue.Policy{
-			Sessions: scanners, GiveUpAfter: forEver, Final: true,
+			Sessions: scanners, GiveUpAfter: forEver, Final: true, Discard: true,
 			Delays: []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second, 30 * time.Second},
 		}},
 		gateway.QuarantineTransport: {Transport: a.services.intoQ, Policy: queue.Policy{
-			Sessions: 4, GiveUpAfter: forEver, Final: true,
+			Sessions: 4, GiveUpAfter: forEver, Final: true, Discard: true,
 			Delays: []time.Duration{2 * time.Second, 5 * time.Second, 15 * time.Second, 30 * time.Second},
 		}},
 	}

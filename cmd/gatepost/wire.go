@@ -105,7 +105,9 @@ func (a *app) newGateway(g *generation) (*gateway.Gateway, error) {
 		MaxHops:       g.cfg.Limits.MaxHops,
 		MaxHeaderSize: int64(g.cfg.Limits.MaxHeaderSize),
 		Content:       g.content,
-		Queued:        queuedListeners(g.cfg),
+
+		UnknownRecipient: a.services.reputation.UnknownRecipient,
+		Queued:           queuedListeners(g.cfg),
 	})
 }
 

@@ -58,6 +58,8 @@ type Config struct {
 	MaxHeaderSize int64
 	// Content is what scans and decides about content.
 	Content Content
+	// UnknownRecipient is told of each recipient that does not exist; nil: nobody.
+	UnknownRecipient func(*mail.Session)
 	// Queued are the listeners whose messages are answered first and scanned then.
 	Queued map[string]bool
 }
@@ -101,7 +103,14 @@ func (g *Gateway) Mail(_ context.Context, env *mail.Envelope) mail.Decision {
 	return mail.Decision{}
 }
 
+// noSuchUser is the status of an unknown recipient (RFC 3463 §3.2).
+const noSuchUser = "5.1.1"
+
 // Rcpt is the hook for RCPT: relay control and routing.
 func (g *Gateway) Rcpt(_ context.Context, env *mail.Envelope, r *mail.Recipient) mail.Decision {
-	return g.cfg.Router.Route(env.Session.Listener, &env.Session, r)
+	d := g.cfg.Router.Route(env.Session.Listener, &env.Session, r)
+	if g.cfg.UnknownRecipient != nil && d.Act == mail.Reject && d.Reply.Enhanced == noSuchUser {
+		g.cfg.UnknownRecipient(&env.Session)
+	}
+	return d
 }

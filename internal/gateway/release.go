@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"gatepost/internal/mail"
+	"gatepost/internal/message"
 )
 
 // Release puts a message from the quarantine back on its way: the bytes and the
@@ -31,8 +32,15 @@ func (g *Gateway) Release(_ context.Context, env *mail.Envelope, body mail.Body)
 	if _, err := io.Copy(w, io.NewSectionReader(body, 0, body.Size())); err != nil {
 		return mail.ID{}, fmt.Errorf("spool released message: %w", err)
 	}
-	items := split(&fresh)
 	m := mail.Message{Envelope: &fresh, Body: w.Body()}
+	header, err := message.ReadHeader(m.Body, g.cfg.MaxHeaderSize)
+	if err != nil {
+		return mail.ID{}, fmt.Errorf("read released message: %w", err)
+	}
+	// It leaves like any message that passes: with our Received field, and without
+	// fields that claim to be ours.
+	g.trace(m, header)
+	items := split(&fresh)
 	if err := w.Commit(&fresh, items); err != nil {
 		return mail.ID{}, fmt.Errorf("spool released message: %w", err)
 	}

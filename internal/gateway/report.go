@@ -20,6 +20,21 @@ func (g *Gateway) SubmitReport(_ context.Context, to mail.Address, report io.Rea
 	if err != nil {
 		return err
 	}
+	return g.submit(rcpt, report)
+}
+
+// SubmitNotice is SubmitReport for what nobody but this recipient may read, a
+// digest: where there is no way to it, that is an error.
+func (g *Gateway) SubmitNotice(_ context.Context, to mail.Address, notice io.Reader) error {
+	route, err := g.cfg.Router.RouteInternal(to)
+	if err != nil {
+		return fmt.Errorf("route notice to %s: %w", to, err)
+	}
+	return g.submit(mail.Recipient{Address: to, Original: to, Notify: mail.NotifyNever, Route: route}, notice)
+}
+
+// submit spools and queues a message of our own.
+func (g *Gateway) submit(rcpt mail.Recipient, report io.Reader) error {
 	now := time.Now()
 	id := mail.NewID()
 	env := &mail.Envelope{
@@ -43,7 +58,7 @@ func (g *Gateway) SubmitReport(_ context.Context, to mail.Address, report io.Rea
 		return fmt.Errorf("spool report: %w", err)
 	}
 	g.cfg.Queue.Add(m, items)
-	g.cfg.Log.Info("report queued", "id", id.String(), "to", rcpt.Address.String(), "transport", rcpt.Route.Transport)
+	g.cfg.Log.Info("message of our own queued", "id", id.String(), "to", rcpt.Address.String(), "transport", rcpt.Route.Transport)
 	return nil
 }
 

@@ -124,11 +124,6 @@ func (f *Filter) query() (store.QuarantineQuery, error) {
 	if f.Limit < 1 || f.Limit > maxPage {
 		return q, fmt.Errorf("%w: limit %d", ErrRequest, f.Limit)
 	}
-	if f.Sender == nullSender {
-		// fits looks at it, since the store searches for what is there; most of what
-		// it returns will not fit.
-		q.Sender, q.Limit = "", maxPage
-	}
 	if f.Domain != "" {
 		domain, err := smtp.CanonicalDomain(f.Domain)
 		if err != nil {
@@ -147,9 +142,6 @@ func (f *Filter) query() (store.QuarantineQuery, error) {
 
 // fits checks what the store cannot.
 func (f *Filter) fits(r *Row) bool {
-	if f.Sender == nullSender && r.Sender != nullSender {
-		return false
-	}
 	return f.State != "" || r.State != Deleted
 }
 

@@ -65,7 +65,7 @@ func (in *Input) listFiles(ctx context.Context) (*Files, error) {
 		}
 		files.addPart(p)
 		for _, c := range p.Contents {
-			if in.options.Unpacker == nil || !mayHold(c.Types) {
+			if in.options.Unpacker == nil || !mayHold(p, c) {
 				continue
 			}
 			if budget == nil {
@@ -89,7 +89,7 @@ func (in *Input) WalkMembers(ctx context.Context, visit Visit) error {
 	budget := in.options.Unpacker.NewBudget()
 	for _, p := range in.Tree.Parts {
 		for _, c := range p.Contents {
-			if !mayHold(c.Types) {
+			if !mayHold(p, c) {
 				continue
 			}
 			if err := in.unpack(ctx, budget, p, c, &Files{}, visit); err != nil {
@@ -173,11 +173,15 @@ func memberFile(p *mimetree.Part, m *archive.Member) (File, error) {
 	return f, nil
 }
 
-// mayHold reports whether a content of these types can hold other files or
-// programs. Plain text and HTML alone cannot: what is hidden in them (uuencode,
-// base64 in data: links) the tree and the texts bring out.
-func mayHold(types []string) bool {
-	return slices.ContainsFunc(types, func(t string) bool {
+// mayHold reports whether a content can hold other files or programs. Text that is
+// meant to be read cannot: what is hidden in it (uuencode, base64 in data: links)
+// the tree and the texts bring out. A part that is a file for its reader is always
+// looked at, whatever it begins like: an archive may stand behind anything.
+func mayHold(p *mimetree.Part, c *mimetree.Content) bool {
+	isFile := len(p.Names) > 0 || slices.ContainsFunc(p.Types, func(t string) bool {
+		return !strings.HasPrefix(t, "text/") && !strings.HasPrefix(t, "multipart/") && !strings.HasPrefix(t, "message/")
+	})
+	return isFile || slices.ContainsFunc(c.Types, func(t string) bool {
 		return t != "text/plain" && t != "text/html" && !strings.HasPrefix(t, "image/") && !strings.HasPrefix(t, "message/")
 	})
 }

@@ -17,7 +17,8 @@ import (
 // entry.
 type QuarantineQuery struct {
 	ID mail.ID
-	// Sender is a whole address, "@domain", or a part of an address.
+	// Sender is a whole address, "@domain", "<>" for the null sender, or a part of an
+	// address.
 	Sender string
 	// Subject is a part of the subject, Text words that all stand somewhere in
 	// addresses, subject, message ID, client, HELO name, reason or rule. Neither
@@ -193,6 +194,8 @@ func (w *conditions) oneOf(column string, values []string) {
 func (w *conditions) address(text, key, domain string) {
 	switch at := strings.LastIndexByte(text, '@'); {
 	case text == "":
+	case text == "<>":
+		w.add(key+" = ?", "")
 	case at == 0:
 		w.add(domain+" = ?", fold(text[1:]))
 	case at > 0 && at < len(text)-1:

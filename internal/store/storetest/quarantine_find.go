@@ -56,6 +56,7 @@ func quarantineFind(t *testing.T, db *Database) {
 		{"an ID that is not there", store.QuarantineQuery{ID: mail.NewID()}, nil},
 		{"a whole sender in another case", store.QuarantineQuery{Sender: "NEWS@example.net"}, []int{1, 0}},
 		{"a whole sender is not a part of one", store.QuarantineQuery{Sender: "ews@example.net"}, nil},
+		{"the null sender", store.QuarantineQuery{Sender: "<>"}, []int{3}},
 		{"a part of a sender", store.QuarantineQuery{Sender: "EWS"}, []int{1, 0}},
 		{"a domain of senders", store.QuarantineQuery{Sender: "@other.example"}, []int{2}},
 		{"a recipient", store.QuarantineQuery{Recipient: "Carol@example.org"}, []int{2, 1}},
