@@ -57,6 +57,8 @@ var rooms = []room{
 	{pattern: "internal/scan/authres/spf", level: levelTools, why: "tools do not know what they are used for"},
 	{pattern: "internal/scan/authres/dmarc", level: levelTools, why: "tools do not know what they are used for"},
 
+	{pattern: "internal/policy", level: levelTools, why: "tools do not know what they are used for"},
+
 	{pattern: "internal/policy/...", level: levelParts, apart: true, why: "parts meet in the gateway, not behind its back"},
 	{pattern: "internal/scan/...", level: levelParts, apart: true, why: "parts meet in the gateway, not behind its back"},
 	{pattern: "internal/flow", level: levelParts, why: "parts meet in the gateway, not behind its back"},

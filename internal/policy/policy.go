@@ -1,0 +1,64 @@
+// Package policy is what checks before content are given, and what they say. Each
+// check is a package below this one; what follows from the findings is decided by
+// package flow.
+//
+// Invariants:
+//   - Checks observe. They change nothing of a session and decide nothing.
+//   - A check that is down or too slow says Unknown; it never makes an answer up.
+//   - Whatever a check saw stays on the session, so that later checks, content
+//     flows, scripts, history and the log can use it.
+package policy
+
+import (
+	"context"
+
+	"gatepost/internal/mail"
+)
+
+// Stage is when a check runs.
+type Stage string
+
+// The stages of flows before content.
+const (
+	Connect   Stage = "connect"   // a client is there, and was not greeted yet
+	Recipient Stage = "recipient" // each RCPT: client, HELO name, sender and recipient are known
+)
+
+// Input is what is known. Nothing in it may be changed.
+type Input struct {
+	Stage   Stage
+	Session *mail.Session
+	// Envelope is nil at connect; its Sender is that of the transaction.
+	Envelope *mail.Envelope
+	// Recipient is the one of this RCPT, already routed; nil at connect.
+	Recipient *mail.Recipient
+	// Score is the sum of the findings so far, those of earlier stages included.
+	Score float64
+}
+
+// Check looks at a client or a transaction. It is used by many goroutines at once
+// and honours the end of ctx.
+type Check interface {
+	// Check returns what it saw. An error means that it cannot say: the runner makes
+	// it a finding with the result Unknown.
+	Check(ctx context.Context, in *Input) ([]mail.Finding, error)
+}
+
+// Scope says how long the answer of a check holds, so that it is not asked again.
+type Scope uint8
+
+// The scopes.
+const (
+	PerRecipient   Scope = iota // every RCPT
+	PerTransaction              // once for each MAIL: it looks at client, HELO and sender
+	PerSession                  // once: it looks at the client alone
+)
+
+// Block is a check in a flow.
+type Block struct {
+	// Key tells blocks apart that use the same check with other parameters.
+	Key   string
+	Use   string // "dnsbl"
+	Check Check
+	Scope Scope
+}
