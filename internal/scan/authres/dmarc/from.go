@@ -16,7 +16,7 @@ const maxAuthors = 8
 var (
 	ErrNoAuthor       = errors.New("there is no From field with an address")
 	ErrUnclearAuthor  = errors.New("an address in From cannot be read")
-	ErrTooManyAuthors = errors.New("From has too many domains")
+	ErrTooManyAuthors = errors.New("the From field has too many domains")
 )
 
 // Authors returns the domains of all authors in all From fields, in canonical
