@@ -32,15 +32,25 @@ func (g *Gateway) plan(m mail.Message, header *message.Header, seen *inspection,
 		}
 		switch r.Verdict.Action {
 		case mail.ActionDiscard:
+			g.planCopies(&p, r, header, seen)
 		case mail.ActionReject, mail.ActionDefer:
 			// Only with PRDR: the client was told about this recipient alone.
 		case mail.ActionQuarantine:
 			p.addQuarantine(*r)
+			g.planCopies(&p, r, header, seen)
 		default:
 			g.planDelivery(&p, r, header, seen)
 		}
 	}
+	p.addOthers()
 	return p.items
+}
+
+// planCopies plans what others get of a message that its recipient does not get.
+func (g *Gateway) planCopies(p *planner, r *mail.Recipient, header *message.Header, seen *inspection) {
+	if len(r.Verdict.Copy) > 0 {
+		p.addAll(*r, g.others(p.env, r.Verdict.Copy, r.Verdict), g.editsFor(p.env, r.Verdict, header, seen))
+	}
 }
 
 // planDelivery plans what a recipient gets, and who else gets it.
@@ -52,17 +62,10 @@ func (g *Gateway) planDelivery(p *planner, r *mail.Recipient, header *message.He
 		whole.Verdict = originalOf(v, seen)
 		p.addQuarantine(whole)
 	}
-	targets := []mail.Recipient{*r}
-	if len(v.Redirect) > 0 {
-		targets = g.others(p.env, v.Redirect, v)
+	if len(v.Redirect) == 0 {
+		p.add(*r, edits)
 	}
-	for _, t := range append(targets, g.others(p.env, v.Copy, v)...) {
-		if t.Route.Transport == "" {
-			p.addQuarantine(*r)
-			continue
-		}
-		p.add(t, edits)
-	}
+	p.addAll(*r, g.others(p.env, append(slices.Clone(v.Redirect), v.Copy...), v), edits)
 }
 
 // originalOf is the verdict about the message as it came, of which a recipient gets
@@ -101,6 +104,14 @@ type planner struct {
 	env   *mail.Envelope
 	next  uint16
 	items []*mail.QueueItem
+	// others are recipients that nobody asked for but a filter.
+	others []other
+}
+
+// other is a recipient that the verdict about another one names.
+type other struct {
+	of, to mail.Recipient
+	edits  *mail.Edits
 }
 
 // add puts a recipient into the item for its destination and edits; nil edits are
@@ -124,6 +135,38 @@ func (p *planner) add(r mail.Recipient, edits *mail.Edits) {
 		Recipients:  []mail.QueuedRecipient{{Recipient: r}},
 	})
 	p.next++
+}
+
+// addAll notes the recipients that a verdict about r names.
+func (p *planner) addAll(r mail.Recipient, others []mail.Recipient, edits *mail.Edits) {
+	for _, t := range others {
+		p.others = append(p.others, other{r, t, edits})
+	}
+}
+
+// addOthers puts them into the items for their destinations, when those who were
+// asked for have theirs: each gets one copy, for however many recipients of the
+// message a filter names it. One to whom there is no way is made up for by the
+// quarantine.
+func (p *planner) addOthers() {
+	for _, o := range p.others {
+		switch {
+		case o.to.Route.Transport == "":
+			p.addQuarantine(o.of)
+		case !p.has(o.to, o.edits):
+			p.add(o.to, o.edits)
+		}
+	}
+}
+
+// has reports whether a recipient gets the message in this form already.
+func (p *planner) has(r mail.Recipient, edits *mail.Edits) bool {
+	dest := mail.Destination{Transport: r.Route.Transport, NextHop: r.Route.NextHop}
+	return slices.ContainsFunc(p.items, func(item *mail.QueueItem) bool {
+		return item.Destination() == dest && sameEdits(item.Edits, edits) && slices.ContainsFunc(item.Recipients, func(q mail.QueuedRecipient) bool {
+			return q.Address.Key() == r.Address.Key()
+		})
+	})
 }
 
 // addQuarantine keeps the message, as it came, for a recipient. Nobody is told:
