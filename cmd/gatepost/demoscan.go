@@ -61,7 +61,7 @@ func (d *demo) startClamd(ctx context.Context) (*demoClamd, error) {
 	}()
 	wait, cancel := context.WithTimeout(ctx, clamdPatience)
 	defer cancel()
-	if err := poll(wait, func() (bool, error) { return c.answers(socket) }); err != nil {
+	if err := poll(wait, func() (bool, error) { return c.answers(wait, socket) }); err != nil {
 		c.stop()
 		return nil, fmt.Errorf("wait for clamd (see %s): %w", d.path("clamd.log"), err)
 	}
@@ -76,13 +76,13 @@ func (d *demo) clamdSocket() string {
 	return filepath.Join(os.TempDir(), fmt.Sprintf("gatepost-demo-%d.sock", os.Getpid()))
 }
 
-func (c *demoClamd) answers(socket string) (bool, error) {
+func (c *demoClamd) answers(ctx context.Context, socket string) (bool, error) {
 	select {
 	case <-c.exited:
 		return false, errors.New("it ended")
 	default:
 	}
-	conn, err := net.Dial("unix", socket)
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", socket)
 	if err != nil {
 		return false, nil
 	}

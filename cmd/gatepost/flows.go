@@ -12,6 +12,7 @@ import (
 	"gatepost/internal/message/mimetree"
 	"gatepost/internal/message/textview"
 	"gatepost/internal/scan"
+	"gatepost/internal/scan/authres"
 )
 
 // buildContent makes the content flows of a generation. Modules of old that are
@@ -25,6 +26,7 @@ func (a *app) buildContent(g, old *generation) error {
 		MaxSize:  int64(g.cfg.Limits.MaxScanSize),
 		Observer: a.metrics,
 		Learn:    a.learn,
+		Fields:   func(env *mail.Envelope) []byte { return authres.Field(string(g.cfg.Hostname), env.Findings) },
 	}
 	for i := range g.cfg.Flows {
 		f := &g.cfg.Flows[i]

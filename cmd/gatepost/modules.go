@@ -7,6 +7,7 @@ import (
 
 	"gatepost/internal/config"
 	"gatepost/internal/scan"
+	"gatepost/internal/scan/authres"
 	"gatepost/internal/scan/clamav"
 	"gatepost/internal/scan/filter"
 	"gatepost/internal/scan/icap"
@@ -90,6 +91,10 @@ func (a *app) newModule(g *generation, b *config.Block) (*builtModule, error) {
 		return &builtModule{Module: filter.New(compiled), after: true}, nil
 	case *config.ClamAVBlock:
 		return a.newClamAV(g, b)
+	case *config.AuthResBlock:
+		return &builtModule{Module: authres.New(authres.Config{
+			Resolver: g.resolver, MaxSignatures: p.MaxSignatures, Timeout: b.Timeout, ARCTrusted: domainNames(p.ARCTrusted),
+		}), waits: true}, nil
 	case *config.ICAPBlock:
 		return newICAP(p, b.Timeout, int64(g.cfg.Limits.MaxScanSize))
 	case *config.BayesBlock:
@@ -105,6 +110,14 @@ func (a *app) newModule(g *generation, b *config.Block) (*builtModule, error) {
 		}), waits: true}, nil
 	}
 	return nil, fmt.Errorf("no such block: %s", b.Use)
+}
+
+func domainNames(list []config.DomainName) []string {
+	var names []string
+	for _, d := range list {
+		names = append(names, string(d))
+	}
+	return names
 }
 
 // zonesOf are the lists of a block links.

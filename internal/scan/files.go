@@ -25,24 +25,24 @@ type Files struct {
 // File is one file, or one way to read one.
 type File struct {
 	// Part is the path of the part that carries it.
-	Part string
+	Part string `json:"part"`
 	// Path is the names from the attachment down to the file, where it is in an
 	// archive or document.
-	Path []string
+	Path []string `json:"path,omitempty"`
 	// Name is the name to show, "" where it has none.
-	Name string
+	Name string `json:"name,omitempty"`
 	// Keys are the forms of all its names under which lists of names are matched,
 	// lower case (mimetree.NameKeys).
-	Keys []string
+	Keys []string `json:"-"`
 	// Types are the media types by content, Declared those that the header gives.
-	Types    []string
-	Declared []string
+	Types    []string `json:"types,omitempty"`
+	Declared []string `json:"declared,omitempty"`
 	// Size is in bytes, -1 where it is not known without decoding.
-	Size      int64
-	Encrypted bool
+	Size      int64 `json:"size"`
+	Encrypted bool  `json:"encrypted,omitempty"`
 	// Derived says that it is no file but what was taken out of one: the source
 	// of a macro, a script.
-	Derived bool
+	Derived bool `json:"derived,omitempty"`
 }
 
 // InArchive reports whether the file is inside of another.
@@ -57,44 +57,50 @@ const sniffSize = 33 << 10
 type Visit func(f *File, content mail.Body) error
 
 func (in *Input) listFiles(ctx context.Context) (*Files, error) {
-	files := &Files{}
-	var budget *archive.Budget
+	w := walk{unpacker: in.options.Unpacker, files: &Files{}}
 	for _, p := range in.Tree.Parts {
-		if !p.Leaf() && len(p.Names) == 0 {
-			continue
+		if p.Leaf() || len(p.Names) > 0 {
+			w.files.addPart(p)
 		}
-		files.addPart(p)
-		for _, c := range p.Contents {
-			if in.options.Unpacker == nil || !mayHold(p, c) {
-				continue
-			}
-			if budget == nil {
-				budget = in.options.Unpacker.NewBudget()
-			}
-			if err := in.unpack(ctx, budget, p, c, files, nil); err != nil {
-				return nil, err
-			}
+		if err := w.part(ctx, p); err != nil {
+			return nil, err
 		}
 	}
-	return files, nil
+	return w.files, nil
 }
 
 // WalkMembers opens the archives and documents of the message again, and calls
 // visit for every member with its content, which is gone when visit returns. It
 // is for modules whose engine does not open them itself.
 func (in *Input) WalkMembers(ctx context.Context, visit Visit) error {
-	if in.options.Unpacker == nil {
-		return nil
-	}
-	budget := in.options.Unpacker.NewBudget()
+	w := walk{unpacker: in.options.Unpacker, files: &Files{}, visit: visit}
 	for _, p := range in.Tree.Parts {
-		for _, c := range p.Contents {
-			if !mayHold(p, c) {
-				continue
-			}
-			if err := in.unpack(ctx, budget, p, c, &Files{}, visit); err != nil {
-				return err
-			}
+		if err := w.part(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// walk is one way through all archives of a message, under one budget.
+type walk struct {
+	unpacker *archive.Unpacker // nil: archives stay closed
+	budget   *archive.Budget   // made when the first is opened: its time runs
+	files    *Files
+	visit    Visit // nil: they are only listed
+}
+
+// part opens the contents of a part that may hold other files.
+func (w *walk) part(ctx context.Context, p *mimetree.Part) error {
+	for _, c := range p.Contents {
+		if w.unpacker == nil || !mayHold(p, c) {
+			continue
+		}
+		if w.budget == nil {
+			w.budget = w.unpacker.NewBudget()
+		}
+		if err := w.open(ctx, p, c); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -118,8 +124,8 @@ func (f *Files) addPart(p *mimetree.Part) {
 	f.List = append(f.List, file)
 }
 
-// unpack walks one content of a part.
-func (in *Input) unpack(ctx context.Context, b *archive.Budget, p *mimetree.Part, c *mimetree.Content, files *Files, visit Visit) error {
+// open walks one content of a part.
+func (w *walk) open(ctx context.Context, p *mimetree.Part, c *mimetree.Content) error {
 	body, err := c.OpenAt(ctx)
 	if err != nil {
 		return err
@@ -128,30 +134,35 @@ func (in *Input) unpack(ctx context.Context, b *archive.Budget, p *mimetree.Part
 	if len(p.Names) > 0 {
 		name = p.Names[0].Text
 	}
-	result, err := in.options.Unpacker.Walk(ctx, b, archive.Input{Name: name, Body: body}, func(m *archive.Member) error {
+	result, err := w.unpacker.Walk(ctx, w.budget, archive.Input{Name: name, Body: body}, func(m *archive.Member) error {
 		file, err := memberFile(p, m)
 		if err != nil {
 			return err
 		}
-		files.List = append(files.List, file)
-		if visit != nil {
-			return visit(&files.List[len(files.List)-1], m.Content)
+		w.files.List = append(w.files.List, file)
+		if w.visit != nil {
+			return w.visit(&w.files.List[len(w.files.List)-1], m.Content)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	for _, f := range result.Findings {
-		f.Part, f.Name = p.Path, strings.Join(f.Path, " > ")
-		if !slices.ContainsFunc(files.Findings, func(g mail.Finding) bool {
-			return g.Module == f.Module && g.Symbol == f.Symbol && g.Part == f.Part && g.Name == f.Name
+	w.files.addResult(p, result)
+	return nil
+}
+
+// addResult notes what a walk found, each observation about a file once.
+func (f *Files) addResult(p *mimetree.Part, result *archive.Result) {
+	for _, found := range result.Findings {
+		found.Part, found.Name = p.Path, strings.Join(found.Path, " > ")
+		if !slices.ContainsFunc(f.Findings, func(g mail.Finding) bool {
+			return g.Module == found.Module && g.Symbol == found.Symbol && g.Part == found.Part && g.Name == found.Name
 		}) {
-			files.Findings = append(files.Findings, f.Finding)
+			f.Findings = append(f.Findings, found.Finding)
 		}
 	}
-	files.Links = append(files.Links, result.Links...)
-	return nil
+	f.Links = append(f.Links, result.Links...)
 }
 
 func memberFile(p *mimetree.Part, m *archive.Member) (File, error) {

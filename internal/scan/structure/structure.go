@@ -13,7 +13,6 @@ package structure
 
 import (
 	"context"
-	"slices"
 	"strings"
 
 	"gatepost/internal/mail"
@@ -38,10 +37,20 @@ type Config struct {
 }
 
 // Module is the block "structure".
-type Module struct{ cfg Config }
+type Module struct {
+	cfg Config
+	// ambiguous are the symbols of a tree that make programs disagree.
+	ambiguous map[string]bool
+}
 
 // New returns the module.
-func New(cfg Config) *Module { return &Module{cfg: cfg} }
+func New(cfg Config) *Module {
+	m := &Module{cfg: cfg, ambiguous: make(map[string]bool)}
+	for _, s := range mimetree.Symbols() {
+		m.ambiguous[s.Name] = s.Ambiguous
+	}
+	return m
+}
 
 // Scan implements scan.Module.
 func (m *Module) Scan(ctx context.Context, in *scan.Input) ([]mail.Finding, error) {
@@ -50,7 +59,7 @@ func (m *Module) Scan(ctx context.Context, in *scan.Input) ([]mail.Finding, erro
 		all = append(all, mail.Finding{Module: use, Symbol: Limit + ":size", Result: mail.Unknown, Reason: "the message is larger than what is scanned (max_scan_size)"})
 	}
 	for _, f := range in.Tree.Findings {
-		all = append(all, ofTree(f))
+		all = append(all, m.ofTree(f))
 	}
 	files, err := in.Files(ctx)
 	if err != nil {
@@ -74,11 +83,10 @@ func (m *Module) Scan(ctx context.Context, in *scan.Input) ([]mail.Finding, erro
 const use = "structure"
 
 // ofTree is a finding of the MIME tree with its class.
-func ofTree(f mail.Finding) mail.Finding {
+func (m *Module) ofTree(f mail.Finding) mail.Finding {
 	class := "mime"
-	i := slices.IndexFunc(treeSymbols, func(s mimetree.Symbol) bool { return s.Name == f.Symbol })
 	switch {
-	case i >= 0 && treeSymbols[i].Ambiguous:
+	case m.ambiguous[f.Symbol]:
 		class = Ambiguous
 	case f.Result == mail.Unknown && strings.HasPrefix(f.Symbol, "limit"):
 		class = Limit
@@ -88,9 +96,6 @@ func ofTree(f mail.Finding) mail.Finding {
 	f.Module, f.Symbol = use, class+":"+f.Symbol
 	return f
 }
-
-// treeSymbols is what a tree can report. It is never changed.
-var treeSymbols = mimetree.Symbols()
 
 // rule is the class of an observation about a file, and what it adds to the score.
 type rule struct {
