@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"os/signal"
 	"strings"
@@ -38,9 +39,13 @@ func (c *serveCmd) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
+	memory := heedMemoryLimit()
 	a, err := startApp(ctx, c.Config)
 	if err != nil {
 		return err
+	}
+	if memory > 0 && memory < math.MaxInt64 {
+		a.log.Info("memory is kept below a limit", "bytes", memory)
 	}
 	notify(a.log, daemon.SdNotifyReady)
 	for {
