@@ -63,6 +63,9 @@ type Decision struct {
 	Reason string
 	// Findings are added to the session.
 	Findings []Finding
+	// Later, where set, is a decision about the client that is to be carried out at
+	// each RCPT, unless the client has authenticated until then.
+	Later *Decision
 }
 
 // Result is what a check or scanner says: there are three answers, not two.

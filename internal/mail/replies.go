@@ -98,6 +98,7 @@ const (
 	ReplyQuarantined                      // outcome: held in the quarantine
 	ReplyDMARC                            // the domain of the author asks for it
 	ReplyPerRecipient                     // PRDR: the answers for each recipient follow
+	ReplyRateLimited                      // a rate of the configuration is exceeded
 	replyCount
 )
 
@@ -178,6 +179,7 @@ var replyTable = [replyCount]struct {
 	ReplyAfterStartTLS:    {421, "4.7.0", "Commands after STARTTLS, closing connection"},
 	ReplyLineEnd:          {500, "5.5.2", "Lines must end with CR LF"},
 	ReplyDMARC:            {550, "5.7.1", "Refused as the DMARC policy of the sender's domain asks"},
+	ReplyRateLimited:     {451, "4.7.1", "Too much in too short a time, try again later"},
 	ReplyDelivered:        {250, "2.0.0", "Delivered"},
 	ReplyDiscarded:        {250, "2.0.0", "Discarded"},
 	ReplyBadMailbox:       {553, "5.1.3", "Recipient cannot name a mailbox"},
