@@ -14,13 +14,12 @@ import (
 	"gatepost/internal/message"
 )
 
-// The symbols of edits. The Name of such a finding is that of the field, and its
-// Reason says the rest, with the value as a Go string literal in ASCII:
+// The symbols of edits. The Name of such a finding is that of the field; Reason
+// shows the value to people. What Edits reads are the properties:
 //
-//	add-header      "value"        behind the others
-//	insert-header   at 1: "value"  before the field that stands there; 0 is the top
-//	change-header   no. 2: "value" the second of that name
-//	delete-header   no. 2
+//	value  the value as a Go string literal in ASCII; lines are joined by \n
+//	index  change-header and delete-header: which of that name, from 1;
+//	       insert-header: before which field, 0 being the top
 const (
 	symbolAdd    = "add-header"
 	symbolInsert = "insert-header"
@@ -45,51 +44,51 @@ type edit struct {
 
 // finding describes the edit.
 func (e edit) finding() mail.Finding {
-	f := mail.Finding{Module: use, Symbol: e.symbol, Result: mail.Clean, Name: e.name}
-	switch e.symbol {
-	case symbolAdd:
-		f.Reason = strconv.QuoteToASCII(e.value)
-	case symbolInsert:
-		f.Reason = fmt.Sprintf("at %d: %s", e.index, strconv.QuoteToASCII(e.value))
-	case symbolChange:
-		f.Reason = fmt.Sprintf("no. %d: %s", e.index, strconv.QuoteToASCII(e.value))
-	case symbolDelete:
-		f.Reason = fmt.Sprintf("no. %d", e.index)
+	f := mail.Finding{Module: use, Symbol: e.symbol, Result: mail.Clean, Name: e.name, Reason: message.SafeText(e.value, maxText)}
+	if e.symbol != symbolAdd {
+		f.Properties = append(f.Properties, mail.Property{Name: "index", Value: strconv.Itoa(e.index)})
+	}
+	if e.symbol != symbolDelete {
+		f.Properties = append(f.Properties, mail.Property{Name: "value", Value: strconv.QuoteToASCII(e.value)})
+	} else {
+		f.Reason = "the field goes"
 	}
 	return f
 }
 
 // editOf understands a finding.
 func editOf(f *mail.Finding) (e edit, ok bool) {
-	if f.Module != use || f.Result != mail.Clean {
+	if f.Module != use || f.Result != mail.Clean || refusedField(f.Name) != "" {
 		return e, false
 	}
-	e = edit{symbol: f.Symbol, name: f.Name}
-	number, quoted := "", f.Reason
-	var err error
-	switch f.Symbol {
+	e = edit{symbol: f.Symbol, name: f.Name, index: -1}
+	valued := false
+	for _, p := range f.Properties {
+		var err error
+		switch p.Name {
+		case "index":
+			e.index, err = strconv.Atoi(p.Value)
+		case "value":
+			valued = true
+			if e.value, err = strconv.Unquote(p.Value); err == nil {
+				e.value, err = cleanValue(e.name, e.value)
+			}
+		}
+		if err != nil {
+			return e, false
+		}
+	}
+	switch e.symbol {
 	case symbolAdd:
-	case symbolInsert, symbolChange:
-		if number, quoted, ok = strings.Cut(f.Reason, ": "); !ok {
-			return e, false
-		}
-		number = strings.TrimPrefix(strings.TrimPrefix(number, "at "), "no. ")
+		return e, valued
+	case symbolInsert:
+		return e, valued && e.index >= 0
+	case symbolChange:
+		return e, valued && e.index >= 1
 	case symbolDelete:
-		number, quoted = strings.TrimPrefix(f.Reason, "no. "), `""`
-	default:
-		return e, false
+		return e, e.index >= 1
 	}
-	if number != "" {
-		if e.index, err = strconv.Atoi(number); err != nil || e.index < 0 || e.index > maxIndex {
-			return e, false
-		}
-	}
-	value, err := strconv.Unquote(quoted)
-	if err != nil || refusedField(e.name) != "" {
-		return e, false
-	}
-	e.value, err = cleanValue(e.name, value)
-	return e, err == nil
+	return e, false
 }
 
 // Edits returns what the findings of milters mean for a message with that header:
@@ -217,7 +216,8 @@ var errLongLine = errors.New("it has a line that is too long")
 // cleanValue makes a value that is safe in a field of that name: lines joined by
 // "\n", each behind the first beginning with white space and none empty, nothing
 // but printable ASCII and tabs. What is UTF-8 becomes encoded words (RFC 2047), so
-// that the message needs no SMTPUTF8 because of it.
+// that the message needs no SMTPUTF8 because of it. The name must be one that
+// refusedField allows.
 func cleanValue(name, value string) (string, error) {
 	if len(value) > maxValue {
 		return "", fmt.Errorf("it has %d bytes", len(value))

@@ -98,15 +98,18 @@ func (t *talk) deleteRecipient(path string) {
 
 // edit notes an edit of the header section, or why it is not made.
 func (t *talk) edit(w wish) {
-	why := refusedField(w.name)
-	if why == "" && strings.EqualFold(w.name, "Authentication-Results") && isOurs(w.value, t.s.cfg.Hostname) {
+	why, value := refusedField(w.name), ""
+	if why == "" {
+		var err error
+		if value, err = cleanValue(w.name, w.value); err != nil {
+			why = err.Error()
+		}
+	}
+	switch {
+	case why != "":
+	case strings.EqualFold(w.name, "Authentication-Results") && isOurs(value, t.s.cfg.Hostname):
 		why = "it would speak in our name"
-	}
-	value, err := cleanValue(w.name, w.value)
-	if why == "" && err != nil {
-		why = err.Error()
-	}
-	if why == "" && w.kind != asksAdd && w.index > maxIndex {
+	case w.kind != asksAdd && w.index > maxIndex:
 		why = "there is no such place"
 	}
 	if why == "" {
@@ -115,7 +118,7 @@ func (t *talk) edit(w wish) {
 			return
 		}
 		t.edits++
-		t.editSize += len(f.Reason)
+		t.editSize += len(value) + len(w.name)
 		switch {
 		case t.edits > t.s.cfg.MaxEdits:
 			why = fmt.Sprintf("it is one of more than %d edits", t.s.cfg.MaxEdits)
