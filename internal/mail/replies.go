@@ -99,6 +99,13 @@ const (
 	ReplyDMARC                            // the domain of the author asks for it
 	ReplyPerRecipient                     // PRDR: the answers for each recipient follow
 	ReplyRateLimited                      // a rate of the configuration is exceeded
+	ReplyTooManyLogins                    // too many failed logins from the network
+	ReplyNotYourAddress                   // an authenticated user may not send as this sender
+	ReplyGreylisted                       // first seen a moment ago
+	ReplySenderDomain                     // the sender's domain has no mail host
+	ReplySenderNullMX                     // the sender's domain says that it takes no mail
+	ReplySenderUnknown                    // the sender's own mail host does not know the address
+	ReplySpoofed                          // a sender of ours from a stranger
 	replyCount
 )
 
@@ -179,7 +186,14 @@ var replyTable = [replyCount]struct {
 	ReplyAfterStartTLS:    {421, "4.7.0", "Commands after STARTTLS, closing connection"},
 	ReplyLineEnd:          {500, "5.5.2", "Lines must end with CR LF"},
 	ReplyDMARC:            {550, "5.7.1", "Refused as the DMARC policy of the sender's domain asks"},
-	ReplyRateLimited:     {451, "4.7.1", "Too much in too short a time, try again later"},
+	ReplyRateLimited:      {451, "4.7.1", "Too much in too short a time, try again later"},
+	ReplyTooManyLogins:    {421, "4.7.0", "Too many failed logins, try again later"},
+	ReplyNotYourAddress:   {553, "5.7.1", "Sender address is not yours"},
+	ReplyGreylisted:       {451, "4.7.1", "Greylisted, try again later"},
+	ReplySenderDomain:     {550, "5.1.8", "Domain of the sender does not exist or cannot receive mail"},
+	ReplySenderNullMX:     {550, "5.7.27", "Domain of the sender does not accept mail"}, // RFC 7505 §4.2
+	ReplySenderUnknown:    {550, "5.1.7", "Sender address does not exist"},
+	ReplySpoofed:          {550, "5.7.1", "Authentication required to send from this domain"},
 	ReplyDelivered:        {250, "2.0.0", "Delivered"},
 	ReplyDiscarded:        {250, "2.0.0", "Discarded"},
 	ReplyBadMailbox:       {553, "5.1.3", "Recipient cannot name a mailbox"},
