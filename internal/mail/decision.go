@@ -66,6 +66,11 @@ type Decision struct {
 	// Later, where set, is a decision about the client that is to be carried out at
 	// each RCPT, unless the client has authenticated until then.
 	Later *Decision
+	// User and Senders are for the Accept of an authentication: the canonical name
+	// of the user, "" where it is the one that was given, and what Session.Senders
+	// becomes.
+	User    string
+	Senders []string
 }
 
 // Result is what a check or scanner says: there are three answers, not two.

@@ -22,6 +22,9 @@ type Session struct {
 	TLS   TLS    `json:"tls,omitzero"`
 	// User is the authenticated user, "" for none.
 	User string `json:"user,omitempty"`
+	// Senders are the addresses ("user@example.org") and domains ("@example.org")
+	// that the user may send as; none where that is not known.
+	Senders []string `json:"senders,omitempty"`
 	// Trusted says that the client's address is in the listener's trusted_networks.
 	Trusted bool `json:"trusted,omitempty"`
 	// Name is the client's host name as a believed XCLIENT gave it, "" if unknown.
