@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"gatepost/internal/dns"
+	"gatepost/internal/dns/dnslist"
 	"gatepost/internal/mail"
 	"gatepost/internal/message"
 	"gatepost/internal/message/textview"
@@ -153,11 +154,11 @@ func (r *round) one(ctx context.Context, order int, n name, zone int) {
 	}
 	slices.SortFunc(addrs, netip.Addr.Compare)
 	for _, a := range addrs {
-		switch z.meaning(a) {
-		case refused:
+		switch z.Meaning(a) {
+		case dnslist.Refused:
 			s.fail(fmt.Errorf("it answers %s for %s", a, n.name))
 			return
-		case listed:
+		case dnslist.Listed:
 			if s.hit == nil || order < s.order {
 				s.hit, s.order = &listing{n, a}, order
 			}
@@ -178,7 +179,7 @@ func (s *standing) findings(z Zone) []mail.Finding {
 	var list []mail.Finding
 	if s.hit != nil {
 		list = append(list, mail.Finding{
-			Module: use, Symbol: z.Name, Result: mail.Match, Score: z.score(), Part: s.hit.name.part,
+			Module: use, Symbol: z.Name, Result: mail.Match, Score: z.Weight(), Part: s.hit.name.part,
 			Reason: fmt.Sprintf("%s is listed by %s (%s)", s.hit.name.name, z.Name, s.hit.addr),
 		})
 	}
