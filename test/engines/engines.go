@@ -164,7 +164,7 @@ score GATEPOST_WORD %.1f
 header GATEPOST_CLIENT X-Spam-Relays-External =~ / ip=192\.0\.2\.77 /
 score GATEPOST_CLIENT 0.5
 header GATEPOST_SENDER EnvelopeFrom =~ /^sender@client\.example$/
-score GATEPOST_SENDER 0.25
+score GATEPOST_SENDER 0.3
 `, Word, Score))
 	socket := filepath.Join(dir, "sock")
 	args := []string{
