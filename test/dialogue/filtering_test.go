@@ -2,7 +2,6 @@ package dialogue
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -26,23 +25,18 @@ func filter(name, when string, more ...string) string {
 	return fmt.Sprintf("[[filter]]\nname = %q\nwhen = { %s }\n%s\n", name, when, strings.Join(more, "\n"))
 }
 
-// held is a message in the quarantine, as "gatepost quarantine list --json" has it.
-type held struct {
-	ID, State, Sender, Subject, Threat, Reason, Block, Rule, Node string
-	Recipients                                                    []string
-	Size                                                          int64
-	Score                                                         float64
-	Entries                                                       []struct{ Recipient, State, Threat, Reason string }
-	// ReleasedAs is in the answer to a release only.
-	ReleasedAs string `json:"released_as"`
-}
+// held is a message in the quarantine.
+type held = gatepost.Held
 
 // quarantine waits until the quarantine has n messages, the latest first.
 func quarantine(t *testing.T, g *gatepost.Instance, n int, args ...string) []held {
 	t.Helper()
 	var list []held
 	ok := gatepost.Holds(patience, func() bool {
-		ask(t, g, &list, append([]string{"quarantine", "list", "--json"}, args...)...)
+		var err error
+		if list, err = g.Quarantine(args...); err != nil {
+			t.Fatal(err)
+		}
 		return len(list) == n
 	})
 	if !ok {
@@ -54,12 +48,8 @@ func quarantine(t *testing.T, g *gatepost.Instance, n int, args ...string) []hel
 // ask runs a command and decodes what it prints.
 func ask(t *testing.T, g *gatepost.Instance, v any, args ...string) {
 	t.Helper()
-	out, err := g.Run(args...)
-	if err != nil {
+	if err := g.Ask(v, args...); err != nil {
 		t.Fatal(err)
-	}
-	if err := json.Unmarshal([]byte(out), v); err != nil {
-		t.Fatalf("%q prints %q: %v", args, out, err)
 	}
 }
 
