@@ -2,6 +2,7 @@ package interop
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -14,7 +15,14 @@ import (
 	"gatepost/test/sink"
 )
 
-func TestMain(m *testing.M) { os.Exit(gatepost.Main(m)) }
+func TestMain(m *testing.M) {
+	status := gatepost.Main(m)
+	if err := databases.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		status = max(status, 1)
+	}
+	os.Exit(status)
+}
 
 // patience is how long tests wait for mail that is to come.
 const patience = 30 * time.Second
