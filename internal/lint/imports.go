@@ -49,6 +49,8 @@ var rooms = []room{
 	{pattern: "internal/dkim", level: levelTools, why: "tools do not know what they are used for"},
 	{pattern: "internal/intercept", level: levelTools, why: "tools do not know what they are used for"},
 	{pattern: "internal/recipients", level: levelTools, why: "tools do not know what they are used for"},
+	{pattern: "internal/ldap", level: levelTools, why: "tools do not know what they are used for"},
+	{pattern: "internal/weblookup", level: levelTools, why: "tools do not know what they are used for"},
 
 	// What a module is given and the runner of them; the modules are parts.
 	{pattern: "internal/scan", level: levelTools, why: "tools do not know what they are used for"},
@@ -129,6 +131,8 @@ var bans = []ban{
 	{imported: "github.com/pressly/goose/...", except: []string{"internal/store/..."}, why: "internal/store is the only door to the database"},
 	{imported: "blitiri.com.ar/go/spf", except: []string{}, why: "it is a second opinion for tests only; use internal/scan/authres/spf"},
 	{imported: "github.com/emersion/go-milter", except: []string{"internal/scan/milter"}, why: "internal/scan/milter gives it deadlines"},
+	{imported: "github.com/go-ldap/ldap/...", except: []string{"internal/ldap"}, why: "internal/ldap gives it deadlines, limits and escaped values"},
+	{imported: "golang.org/x/crypto/...", except: []string{"internal/policy/auth/..."}, why: "passwords of users are the only thing that needs it"},
 	{imported: "github.com/emersion/go-msgauth/...", except: []string{}, why: "it is a second opinion for tests only"},
 	{imported: "testing/...", except: []string{"test/...", "internal/dns/dnstest", "internal/smtpclient/sinktest", "internal/spool/spooltest", "internal/store/storetest"}, why: "test helpers live in test packages"},
 }
