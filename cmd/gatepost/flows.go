@@ -13,6 +13,7 @@ import (
 	"gatepost/internal/message/textview"
 	"gatepost/internal/scan"
 	"gatepost/internal/scan/authres"
+	"gatepost/internal/scan/milter"
 )
 
 // buildContent makes the content flows of a generation. Modules of old that are
@@ -26,6 +27,7 @@ func (a *app) buildContent(g, old *generation) error {
 		MaxSize:  int64(g.cfg.Limits.MaxScanSize),
 		Observer: a.metrics,
 		Learn:    a.learn,
+		Edits:    milter.Edits,
 		Fields:   func(env *mail.Envelope) []byte { return authres.Field(string(g.cfg.Hostname), env.Findings) },
 	}
 	for i := range g.cfg.Flows {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -12,7 +14,10 @@ import (
 	"gatepost/internal/scan/filter"
 	"gatepost/internal/scan/icap"
 	"gatepost/internal/scan/links"
+	"gatepost/internal/scan/milter"
 	"gatepost/internal/scan/reputation"
+	"gatepost/internal/scan/rspamd"
+	"gatepost/internal/scan/spamd"
 	"gatepost/internal/scan/structure"
 )
 
@@ -55,10 +60,17 @@ func blockKey(cfg *config.Config, b *config.Block) string {
 			fmt.Fprintf(&b, "%p ", f.Compiled) // a reload reads their lists anew
 		}
 		key = "filters " + b.String()
+	case *config.MilterBlock:
+		key += " " + string(cfg.Hostname)
+	case *config.RspamdBlock:
+		password, _ := firstLine(p.PasswordFile) // newEngine reports the error
+		key += " " + string(cfg.Hostname) + " " + password
 	case *config.BayesBlock:
 		key += fmt.Sprintf(" %+v", cfg.Bayes)
 	}
-	return key
+	// A digest, because keys are shown, and parameters may be secrets.
+	sum := sha256.Sum256([]byte(key))
+	return fmt.Sprintf("%s-%x", b.Use, sum[:6])
 }
 
 // moduleFor returns the module of a block: the one of this generation, of the one
@@ -109,7 +121,7 @@ func (a *app) newModule(g *generation, b *config.Block) (*builtModule, error) {
 			Zones: zonesOf(p), Resolver: g.resolver, MaxLookups: atMost(p.MaxLookups),
 		}), waits: true}, nil
 	}
-	return nil, fmt.Errorf("no such block: %s", b.Use)
+	return newEngine(g, b)
 }
 
 func domainNames(list []config.DomainName) []string {
@@ -144,6 +156,59 @@ func atMost(n int) int {
 		return -1
 	}
 	return n
+}
+
+// newEngine makes a client of a milter, an rspamd or a spamd.
+func newEngine(g *generation, b *config.Block) (*builtModule, error) {
+	hostname := string(g.cfg.Hostname)
+	switch p := b.Params.(type) {
+	case *config.MilterBlock:
+		s, err := milter.New(milter.Config{Address: p.Address.Socket(), Hostname: hostname, Timeout: b.Timeout})
+		if err != nil {
+			return nil, err
+		}
+		return &builtModule{Module: s, name: "milter", health: s.Health, waits: true}, nil
+	case *config.RspamdBlock:
+		password, err := firstLine(p.PasswordFile)
+		if err != nil {
+			return nil, err
+		}
+		s, err := rspamd.New(rspamd.Config{
+			URL: string(p.URL), Password: password, Hostname: hostname, Scale: scaleOf(p.Scale, rspamd.NoScale), Timeout: b.Timeout,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return &builtModule{Module: s, name: "rspamd", health: s.Health, close: s.Close, waits: true}, nil
+	case *config.SpamdBlock:
+		s, err := spamd.New(spamd.Config{Address: p.Address.Socket(), User: p.User, Scale: scaleOf(p.Scale, spamd.NoScale), Timeout: b.Timeout})
+		if err != nil {
+			return nil, err
+		}
+		return &builtModule{Module: s, name: "spamd", health: s.Health, waits: true}, nil
+	}
+	return nil, fmt.Errorf("no such block: %s", b.Use)
+}
+
+// scaleOf is a scale of the configuration, where 0 is none and not the default.
+func scaleOf(v, none float64) float64 {
+	if v == 0 {
+		return none
+	}
+	return v
+}
+
+// firstLine reads a secret from its file; "" for no file.
+func firstLine(file config.Path) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	text, err := os.ReadFile(string(file))
+	if err != nil {
+		return "", err
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	return strings.TrimRight(line, "\r"), nil
 }
 
 func newICAP(p *config.ICAPBlock, timeout time.Duration, maxSize int64) (*builtModule, error) {

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"gatepost/internal/config"
@@ -132,16 +131,15 @@ func storeURL(s *config.Store) (string, error) {
 	if s.PasswordFile == "" {
 		return s.URL, nil
 	}
-	secret, err := os.ReadFile(string(s.PasswordFile))
+	password, err := firstLine(s.PasswordFile)
 	if err != nil {
-		return "", fmt.Errorf("read password of the store: %w", err)
+		return "", fmt.Errorf("open store: %w", err)
 	}
 	u, err := url.Parse(s.URL)
 	if err != nil {
 		return "", errors.New("the store's url cannot be read") // the error may quote a password
 	}
-	line, _, _ := strings.Cut(string(secret), "\n")
-	u.User = url.UserPassword(u.User.Username(), strings.TrimRight(line, "\r"))
+	u.User = url.UserPassword(u.User.Username(), password)
 	return u.String(), nil
 }
 

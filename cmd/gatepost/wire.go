@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"strings"
 
 	"gatepost/internal/certs"
 	"gatepost/internal/config"
@@ -281,7 +280,7 @@ func transportConfig(cfg *config.Config, t *config.Transport) (transport.Config,
 	if t.Auth == nil {
 		return tc, nil
 	}
-	password, err := firstLine(string(t.Auth.PasswordFile))
+	password, err := firstLine(t.Auth.PasswordFile)
 	if err != nil {
 		return tc, fmt.Errorf("read password_file: %w", err)
 	}
@@ -299,15 +298,6 @@ func clientTimeouts(t *config.Timeouts) smtpclient.Timeouts {
 		Mail: t.Mail, Rcpt: t.Rcpt, DataInit: t.Data, DataBlock: t.Block, DataDone: t.Done, Quit: t.Quit,
 		MinRate: int64(t.MinRate),
 	}
-}
-
-func firstLine(file string) (string, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return "", err
-	}
-	line, _, _ := strings.Cut(string(b), "\n")
-	return strings.TrimSuffix(line, "\r"), nil
 }
 
 // keysOfTransport are the [[dkim]] entries that a transport names.

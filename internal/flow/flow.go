@@ -82,6 +82,7 @@ const (
 	useFilters   = "filters"
 	useScore     = "score"
 	useAuthres   = "authres"
+	useMilter    = "milter"
 	useStructure = "structure"
 	useClamav    = "clamav"
 )
@@ -113,7 +114,10 @@ func usual(use string) Block {
 		b.Threat, b.OnUnknown = mail.ThreatFilter, mail.ActionDefer
 	case useStructure:
 		b.Threat, b.OnUnknown = mail.ThreatUnscanned, mail.ActionQuarantine
-	default: // clamav, icap, milter
+	case useMilter:
+		// Whatever it looks for: only virus scanners may overrule a filter's deliver.
+		b.Threat, b.OnMatch, b.OnUnknown = mail.ThreatPolicy, mail.ActionQuarantine, mail.ActionDefer
+	default: // clamav, icap
 		b.Threat, b.OnMatch, b.OnUnknown = mail.ThreatVirus, mail.ActionQuarantine, mail.ActionDefer
 	}
 	return b

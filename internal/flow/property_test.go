@@ -190,7 +190,7 @@ func TestScoresThatAreNoNumbersCountNothingMuch(t *testing.T) {
 
 func TestThreat(t *testing.T) {
 	for use, want := range map[string]mail.Threat{
-		"clamav": "virus", "icap": "virus", "milter": "virus", "bayes": "spam", "reputation": "spam", "links": "spam", "rspamd": "spam",
+		"clamav": "virus", "icap": "virus", "milter": "policy", "bayes": "spam", "reputation": "spam", "links": "spam", "rspamd": "spam",
 		"spamd": "spam", "score": "spam", "filters": "filter", "structure": "unscanned", "authres": "policy",
 	} {
 		if got := Threat(use); got != want {

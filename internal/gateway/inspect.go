@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"gatepost/internal/flow"
 	"gatepost/internal/mail"
+	"gatepost/internal/message"
 	"gatepost/internal/scan"
 )
 
@@ -28,6 +30,9 @@ type Content struct {
 	// Fields are header fields that the findings make, for every recipient:
 	// Authentication-Results. Nil: none.
 	Fields func(env *mail.Envelope) []byte
+	// Edits are the changes of the header section that external engines asked for:
+	// whole fields to put in front, and fields that go. Nil: none.
+	Edits func(findings []mail.Finding, header *message.Header) (prepend []string, cut []mail.Span)
 	// Learn is told what became of a message, for statistics. It must not wait.
 	// Nil: nobody.
 	Learn func(in *scan.Input, env *mail.Envelope)
@@ -98,6 +103,18 @@ func (g *Gateway) inspect(ctx context.Context, m mail.Message) (*inspection, err
 		return nil, fmt.Errorf("scan message: %w", err)
 	}
 	return seen, nil
+}
+
+// findingsFor are those of the blocks of one flow: what another recipient's flow
+// asked about a message is not this one's business.
+func (seen *inspection) findingsFor(f Flow) []mail.Finding {
+	var all []mail.Finding
+	for _, r := range seen.reports {
+		if slices.ContainsFunc(f.Blocks, func(b scan.Block) bool { return b.Key == r.Key }) {
+			all = append(all, r.Findings...)
+		}
+	}
+	return all
 }
 
 // flowsOf are the flows of the recipients. A flow that is not configured any more

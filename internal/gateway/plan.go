@@ -197,8 +197,16 @@ func (g *Gateway) editsFor(env *mail.Envelope, v *mail.Verdict, header *message.
 		b.WriteString(field)
 		b.WriteString("\r\n")
 	}
-	b.Write(env.Edits.Prepend)
 	edits := &mail.Edits{Cut: env.Edits.Cut}
+	if g.cfg.Content.Edits != nil && seen != nil {
+		prepend, cut := g.cfg.Content.Edits(seen.findingsFor(g.cfg.Content.Flows[v.Flow]), header)
+		for _, field := range prepend {
+			b.WriteString(field)
+			b.WriteString("\r\n")
+		}
+		edits.Cut = withSpans(edits.Cut, cut)
+	}
+	b.Write(env.Edits.Prepend)
 	if v.SubjectTag != "" {
 		tagged := tagSubject(&b, header, v.SubjectTag)
 		edits.Replace = append(edits.Replace, tagged...)

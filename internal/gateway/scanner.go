@@ -54,6 +54,9 @@ var (
 	notYetIt = mail.ReplyTryLater
 )
 
+// toBlame is why a message is quarantined that was tried maxStalls times.
+const toBlame = "it killed or stalled its scanner three times"
+
 func (s *Scanner) scan(ctx context.Context, d *mail.Delivery) mail.Outcome {
 	id := d.ID.Message
 	items, err := s.cfg.Spool.Items(id)
@@ -75,15 +78,21 @@ func (s *Scanner) scan(ctx context.Context, d *mail.Delivery) mail.Outcome {
 	}
 	var seen *inspection
 	if n := s.cfg.Suspects.Count(id); n >= maxStalls {
-		condemn(&env, "it killed or stalled its scanner three times")
+		condemn(&env, toBlame)
 	} else if seen, err = s.inspect(ctx, g, m); err != nil {
 		return later(err)
 	}
 	if reason, wait := s.mustWait(&env); wait {
-		if ctx.Err() != nil || time.Since(env.Received) < s.cfg.Patience && !s.stalled(&env) {
+		switch {
+		case ctx.Err() != nil:
 			return mail.Outcome{Status: mail.Deferred, Reply: notYetIt.Reply(), Cause: reason}
+		case s.stalled(&env):
+			condemn(&env, toBlame+": "+reason)
+		case time.Since(env.Received) < s.cfg.Patience:
+			return mail.Outcome{Status: mail.Deferred, Reply: notYetIt.Reply(), Cause: reason}
+		default:
+			condemn(&env, "it could not be scanned: "+reason)
 		}
-		condemn(&env, "it could not be scanned: "+reason)
 	}
 	quarantineRejects(&env)
 	g.learn(seen, &env)
