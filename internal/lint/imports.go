@@ -40,6 +40,7 @@ var rooms = []room{
 	{pattern: "internal/pop3", level: levelGrammar, why: "a grammar knows the nouns and nothing else"},
 
 	{pattern: "internal/message/...", level: levelMessage, why: "a message does not know who signs, keeps or sends it"},
+	{pattern: "internal/lookup", level: levelMessage, why: "what keeps answers does not know what was asked"},
 
 	{pattern: "internal/spool/...", level: levelTools, why: "tools do not know what they are used for"},
 	{pattern: "internal/store/...", level: levelTools, why: "tools do not know what they are used for"},
@@ -49,6 +50,7 @@ var rooms = []room{
 	{pattern: "internal/dkim", level: levelTools, why: "tools do not know what they are used for"},
 	{pattern: "internal/intercept", level: levelTools, why: "tools do not know what they are used for"},
 	{pattern: "internal/recipients", level: levelTools, why: "tools do not know what they are used for"},
+	{pattern: "internal/rewrite/...", level: levelTools, why: "tools do not know what they are used for"},
 	{pattern: "internal/ldap", level: levelTools, why: "tools do not know what they are used for"},
 	{pattern: "internal/weblookup", level: levelTools, why: "tools do not know what they are used for"},
 

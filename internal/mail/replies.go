@@ -106,6 +106,7 @@ const (
 	ReplySenderNullMX                     // the sender's domain says that it takes no mail
 	ReplySenderUnknown                    // the sender's own mail host does not know the address
 	ReplySpoofed                          // a sender of ours from a stranger
+	ReplyRelocated                        // the recipient has another address now
 	replyCount
 )
 
@@ -194,6 +195,7 @@ var replyTable = [replyCount]struct {
 	ReplySenderNullMX:     {550, "5.7.27", "Domain of the sender does not accept mail"}, // RFC 7505 §4.2
 	ReplySenderUnknown:    {550, "5.1.7", "Sender address does not exist"},
 	ReplySpoofed:          {550, "5.7.1", "Authentication required to send from this domain"},
+	ReplyRelocated:        {550, "5.1.6", "Recipient has moved"},
 	ReplyDelivered:        {250, "2.0.0", "Delivered"},
 	ReplyDiscarded:        {250, "2.0.0", "Discarded"},
 	ReplyBadMailbox:       {553, "5.1.3", "Recipient cannot name a mailbox"},
