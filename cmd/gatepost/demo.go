@@ -149,6 +149,12 @@ func (d *demo) tour(ctx context.Context) (err error) {
 	if d.gateway, err = startApp(ctx, d.path("gateway.toml")); err != nil {
 		return fmt.Errorf("start the gateway: %w", err)
 	}
+	// A tour in a directory where there was one before finds its mail.
+	before, err := filepath.Glob(d.path("Maildir/new/*"))
+	if err != nil {
+		return err
+	}
+	d.delivered = len(before)
 	d.say("Gatepost is up. Mail comes in at %s; behind it stands a small mail server at %s", d.SMTP, d.inner)
 	d.say("that keeps what it gets in %s.", d.path("Maildir"))
 	for _, step := range []func(context.Context) error{d.clean, d.refused, d.deferred, d.virus, d.filtered, d.spam} {
