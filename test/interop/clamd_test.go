@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"gatepost/test/clamd"
@@ -204,6 +205,65 @@ func TestQueuedMailWaitsForClamd(t *testing.T) {
 	if n := len(next.Mails()); n != 5 {
 		t.Errorf("%d mails went out, want 5 and no bounce", n)
 	}
+}
+
+// SCN-02: a clamd that takes connections and says nothing is no message's fault:
+// clients hear 451 after the time that a scan may take, what was accepted before
+// waits, and nothing of it is quarantined.
+func TestAClamdThatHangsBlamesNobody(t *testing.T) {
+	t.Parallel()
+	p := clamd.Run(t, clamd.Config{})
+	s := scans(p, `{ use = "clamav" }`)
+	s.More += "timeout = \"1s\"\n"
+	queued := gatepost.FreeAddress(t)
+	s.More += fmt.Sprintf("[[listener]]\nname = \"queued\"\naddress = [%q]\ntls = \"off\"\nprocessing = \"queued\"\nflows = { content = \"inbound\" }\n", queued)
+	g, next := pair(t, s)
+	well(t, g, "clamav", true, "")
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := wire.Hello(queued, wire.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var ids []string
+	for range 12 {
+		m := ledger.New(100)
+		ids = append(ids, m.ID)
+		answered(t, c, "a@in.example", m, "250 ")
+	}
+	inline := g.Hello("")
+	answered(t, inline, "a@in.example", ledger.New(100), "451 4.7.1 ")
+	well(t, g, "clamav", false, "clamd is down since ")
+	answered(t, inline, "a@in.example", ledger.New(100), "451 4.7.1 ")
+	gatepost.Eventually(t, "every message was tried twice", patience, func() bool {
+		if out, err := g.Run("queue", "retry", "--all"); err != nil {
+			t.Fatal(out, err)
+		}
+		var rows []map[string]any
+		if err := g.Ask(&rows, "queue", "list", "--json", "--state", "incoming"); err != nil {
+			t.Fatal(err)
+		}
+		tried := 0
+		for _, row := range rows {
+			if n, ok := row["attempts"].(float64); ok && n >= 2 {
+				tried++
+			}
+		}
+		return tried == len(ids)
+	})
+	if err := p.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	well(t, g, "clamav", true, "")
+	if out, err := g.Run("queue", "retry", "--all"); err != nil {
+		t.Fatal(out, err)
+	}
+	for _, id := range ids {
+		arrived(t, next, id)
+	}
+	quarantined(t, g, 0)
 }
 
 // crafted are the messages of a collection, as they go over the wire, by a local
