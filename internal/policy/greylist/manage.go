@@ -35,8 +35,8 @@ func (g *Greylist) Forget(ctx context.Context, q store.GreylistQuery) (int64, er
 
 // Bounds on what Outgoing holds until it is written.
 const (
-	maxPairs   = 4096
-	pairsEvery = 5 * time.Second
+	maxPairs    = 4096
+	pairsEvery  = 5 * time.Second
 	pairsAtOne = 512 // written together
 )
 
@@ -55,16 +55,31 @@ func (g *Greylist) Outgoing(from, to mail.Address) {
 
 // run writes what Outgoing was told and deletes what has expired, until ctx ends.
 func (g *Greylist) run(ctx context.Context) {
-	write, tidy := time.NewTicker(pairsEvery), time.NewTicker(g.config.TidyEvery)
-	defer write.Stop()
+	tidy := time.NewTicker(g.config.TidyEvery)
 	defer tidy.Stop()
+	var pairs []store.GreylistPair
+	var due <-chan time.Time // nil while there are none
+	write := func(ctx context.Context) {
+		g.writePairs(ctx, pairs)
+		pairs, due = nil, nil
+	}
 	for {
 		select {
 		case <-ctx.Done():
-			g.writePairs(context.WithoutCancel(ctx))
+			for len(g.pairs) > 0 {
+				pairs = append(pairs, <-g.pairs)
+			}
+			write(context.WithoutCancel(ctx))
 			return
-		case <-write.C:
-			g.writePairs(ctx)
+		case p := <-g.pairs:
+			if pairs = append(pairs, p); len(pairs) == 1 {
+				due = time.After(pairsEvery)
+			}
+			if len(pairs) == pairsAtOnce {
+				write(ctx)
+			}
+		case <-due:
+			write(ctx)
 		case <-tidy.C:
 			g.tidy(ctx)
 		}
@@ -72,35 +87,15 @@ func (g *Greylist) run(ctx context.Context) {
 }
 
 // writePairs writes what there is. Where that fails it is lost.
-func (g *Greylist) writePairs(ctx context.Context) {
-	for {
-		pairs := g.takePairs()
-		if len(pairs) == 0 {
-			return
-		}
-		if g.paused() != nil {
-			continue
-		}
-		limited, cancel := context.WithTimeout(ctx, g.config.Timeout)
-		err := g.config.Store.LearnGreylist(limited, pairs, g.config.Keep)
-		cancel()
-		if err != nil {
-			g.pause(err)
-		}
+func (g *Greylist) writePairs(ctx context.Context, pairs []store.GreylistPair) {
+	if len(pairs) == 0 || g.paused() != nil {
+		return
 	}
-}
-
-func (g *Greylist) takePairs() []store.GreylistPair {
-	var pairs []store.GreylistPair
-	for len(pairs) < pairsAtOne {
-		select {
-		case p := <-g.pairs:
-			pairs = append(pairs, p)
-		default:
-			return pairs
-		}
+	limited, cancel := context.WithTimeout(ctx, g.config.Timeout)
+	defer cancel()
+	if err := g.config.Store.LearnGreylist(limited, pairs, g.config.Keep); err != nil {
+		g.pause(err)
 	}
-	return pairs
 }
 
 // tidy deletes what has expired. Nodes that do it at the same time are in nobody's
