@@ -37,7 +37,7 @@ func (g *Greylist) Forget(ctx context.Context, q store.GreylistQuery) (int64, er
 const (
 	maxPairs    = 4096
 	pairsEvery  = 5 * time.Second
-	pairsAtOne = 512 // written together
+	pairsAtOnce = 512 // written together
 )
 
 // Outgoing tells that somebody here wrote to somebody outside, who may answer
