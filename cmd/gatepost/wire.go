@@ -100,6 +100,7 @@ func (a *app) newGateway(g *generation) (*gateway.Gateway, error) {
 		Queue:         a.queue,
 		Router:        g.routes,
 		Log:           a.logs.Logger("SMTP-Proxy"),
+		WaitLog:       a.logs.Logger("Scanner-Queue"),
 		Traffic:       a.logs,
 		MaxHops:       g.cfg.Limits.MaxHops,
 		MaxHeaderSize: int64(g.cfg.Limits.MaxHeaderSize),

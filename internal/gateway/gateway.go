@@ -50,6 +50,8 @@ type Config struct {
 	Queue      Queue
 	Router     Router
 	Log        *slog.Logger
+	// WaitLog gets a line for each message that waits for the scanner; default Log.
+	WaitLog *slog.Logger
 	// Traffic gets one line for each message (smtp_proxy.log).
 	Traffic TrafficLog
 	// MaxHops is how many Received fields a message may carry; default 50.
@@ -81,6 +83,9 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, errors.New("make gateway: no hostname")
 	case cfg.Spool == nil || cfg.Queue == nil || cfg.Router == nil || cfg.Log == nil || cfg.Traffic == nil:
 		return nil, errors.New("make gateway: a part is missing")
+	}
+	if cfg.WaitLog == nil {
+		cfg.WaitLog = cfg.Log
 	}
 	if cfg.MaxHops <= 0 {
 		cfg.MaxHops = defaultMaxHops

@@ -41,7 +41,7 @@ func (in *Intake) Commit(ctx context.Context) mail.Reply {
 	}
 	in.g.trace(m, header)
 	if in.g.scansLater(in.env) {
-		return in.keep(ctx, m, []*mail.QueueItem{scanItem(in.env)})
+		return in.keepForLater(ctx, m)
 	}
 	seen, err := in.g.inspect(ctx, m)
 	if err != nil {
@@ -81,6 +81,16 @@ func (in *Intake) keep(ctx context.Context, m mail.Message, items []*mail.QueueI
 	}
 	in.g.cfg.Queue.Add(m, items)
 	return in.g.accepted(in)
+}
+
+// keepForLater makes the message durable for the scanner.
+func (in *Intake) keepForLater(ctx context.Context, m mail.Message) mail.Reply {
+	reply := in.keep(ctx, m, []*mail.QueueItem{scanItem(in.env)})
+	if reply.Positive() {
+		in.g.cfg.WaitLog.Info("waits for the scanner", "id", in.env.ID.String(), "sender", "<"+in.env.Sender.String()+">",
+			"recipients", len(in.env.Recipients), "size", in.env.Size)
+	}
+	return reply
 }
 
 // scansLater reports whether the message is answered first and scanned then.

@@ -61,6 +61,9 @@ func TestQueuedMailIsScannedAfterTheAnswer(t *testing.T) {
 	}
 	c.Quit()
 	g.Stop()
+	if got := linesWith(g.MailLog(), " Scanner-Queue waits for the scanner id="); len(got) != 6 || !strings.Contains(got[0], "id="+ids["keep"]+" sender=<ada@out.example> recipients=1 size=") {
+		t.Errorf("mail.log says %q", got)
+	}
 	if err := g.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 
 // databases is the PostgreSQL of the tests that need the same one; who stops it
 // has one of its own.
-var databases storetest.Postgres
+var databases = storetest.Postgres{}
 
 // node is a gateway that keeps its records at a URL.
 func node(t *testing.T, name, url string) (*gatepost.Instance, *sink.Sink) {
