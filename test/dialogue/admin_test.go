@@ -134,7 +134,7 @@ func TestHealthAndMetricsTellWhatHappened(t *testing.T) {
 			t.Errorf("healthz: %s is not well: %s", c.Name, body)
 		}
 	}
-	if got := strings.Join(names, " "); got != "spool disk queue damaged logs reload certificate" {
+	if got := strings.Join(names, " "); got != "spool disk queue damaged logs reload store certificate" {
 		t.Errorf("healthz checks %q", got)
 	}
 }

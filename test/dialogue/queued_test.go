@@ -134,3 +134,43 @@ func TestIncomingMailObeysTheQueueCommands(t *testing.T) {
 	theMail(t, s, "b@in.example")
 	drained(t, g)
 }
+
+// DSN: that a message was scanned is no delivery, and of what is quarantined or
+// discarded the sender hears nothing; the one report is that of the delivery.
+func TestScanningIsNoDelivery(t *testing.T) {
+	t.Parallel()
+	for name, listener := range map[string]string{"queued": afterwards, "inline": scanning} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := next(t, sink.Options{Extensions: []string{"8BITMIME"}})
+			s.SetScript(func(step sink.Step) sink.Reaction {
+				if step.Stage == sink.RcptTo && strings.Contains(step.Line, "<bad@") {
+					return sink.Reaction{Reply: "550 5.1.1 nobody"}
+				}
+				return sink.Reaction{}
+			})
+			g := behind(t, s, gatepost.Settings{Listener: listener, More: filter("kept", "recipient = 'held@in.example'", `then = "quarantine"`) +
+				filter("gone", "recipient = 'gone@in.example'", `then = "discard"`) + filter("more", "recipient = 'ok@in.example'", `then = "copy:copy@in.example"`) +
+				filter("moved", "recipient = 'moved@in.example'", `then = "redirect:bad@in.example"`) + flowOf(`{ use = "filters" }`)})
+			c := g.Hello("")
+			say(t, c, "MAIL FROM:<ada@out.example> ENVID=e1", "250")
+			for _, to := range []string{"ok", "held", "gone", "bad", "moved"} {
+				say(t, c, "RCPT TO:<"+to+"@in.example> NOTIFY=SUCCESS,FAILURE", "250")
+			}
+			say(t, c, "DATA", "354", "Subject: x\r\n\r\nbody\r\n.", "250")
+			quarantine(t, g, 1)
+			drained(t, g)
+			theMail(t, s, "ok@in.example")
+			theMail(t, s, "copy@in.example")
+			reports := map[string]string{}
+			for _, m := range mailsTo(s, "ada@out.example") {
+				for _, r := range readReport(t, m).recipients {
+					reports[r.Get("Final-Recipient")] += r.Get("Action") + " "
+				}
+			}
+			if got := fmt.Sprint(reports); got != "map[rfc822; bad@in.example:failed  rfc822; ok@in.example:relayed ]" {
+				t.Errorf("reports %s", got)
+			}
+		})
+	}
+}

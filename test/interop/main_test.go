@@ -2,6 +2,7 @@ package interop
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -16,6 +17,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Those that may run at the same time wait more than they work.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	status := gatepost.Main(m)
 	if err := databases.Close(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
