@@ -1,10 +1,10 @@
 package greylist
 
 import (
-	"net/netip"
 	"strings"
 
 	"gatepost/internal/mail"
+	"gatepost/internal/policy"
 )
 
 // source is where a message comes from: the domain that SPF or DKIM proved, since
@@ -13,20 +13,7 @@ func (g *Greylist) source(s *mail.Session, env *mail.Envelope) string {
 	if d := provenDomain(s, env); d != "" {
 		return d
 	}
-	return g.network(s.Client.Addr()).String()
-}
-
-func (g *Greylist) network(a netip.Addr) netip.Prefix {
-	a = a.Unmap().WithZone("")
-	bits := g.config.IPv4Bits
-	if a.Is6() {
-		bits = g.config.IPv6Bits
-	}
-	p, err := a.Prefix(bits)
-	if err != nil { // the bits were checked by New
-		return netip.PrefixFrom(a, a.BitLen())
-	}
-	return p
+	return policy.Network(s.Client.Addr(), g.config.IPv4Bits, g.config.IPv6Bits).String()
 }
 
 // provenDomain is the domain of a finding "spf:pass" or "dkim:pass", "" for none.

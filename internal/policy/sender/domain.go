@@ -154,26 +154,7 @@ func (d *Domain) reachable(a netip.Addr) bool {
 			return true
 		}
 	}
-	if !a.IsGlobalUnicast() || a.IsPrivate() {
-		return false
-	}
-	for _, p := range nowhere() {
-		if p.Contains(a) {
-			return false
-		}
-	}
-	return true
-}
-
-// nowhere are networks beside those of net/netip that hold no mail host: "this"
-// network, shared addresses (RFC 6598), benchmarks, and what was never given out.
-func nowhere() [4]netip.Prefix {
-	return [4]netip.Prefix{
-		netip.PrefixFrom(netip.AddrFrom4([4]byte{}), 8),
-		netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64}), 10),
-		netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18}), 15),
-		netip.PrefixFrom(netip.AddrFrom4([4]byte{240}), 4),
-	}
+	return policy.Public(a)
 }
 
 func (d *Domain) match(symbol, domain, what string) []mail.Finding {
