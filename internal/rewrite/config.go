@@ -226,3 +226,9 @@ func (e *Engine) withoutNetwork() *Engine {
 	}
 	return here
 }
+
+// LookupFunc is a Lookup that is one function.
+type LookupFunc func(ctx context.Context, key string) ([]string, error)
+
+// Lookup implements Lookup.
+func (f LookupFunc) Lookup(ctx context.Context, key string) ([]string, error) { return f(ctx, key) }

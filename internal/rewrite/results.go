@@ -191,3 +191,7 @@ func cutGroup(s string) (digits, rest string) {
 	}
 	return s[:n], s[n:]
 }
+
+// Address makes an address of a local part and a domain, with quotes where the
+// local part needs them.
+func Address(local, domain string) (mail.Address, error) { return makeAddress(local, domain) }

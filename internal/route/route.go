@@ -1,15 +1,20 @@
 // Package route decides whose mail is ours and where it goes: listeners,
-// domains with their aliases, relay control and lists of recipients.
+// domains with their aliases, relay control, sources of recipients, and the
+// rewriting of addresses (package rewrite). resolve.go is the way of one RCPT.
 //
 // Invariants:
 //   - A client that may not relay (mail.Session.MayRelay) reaches only domains
-//     that are configured by name, whatever it writes into the address. The
-//     answer for anything else is the same 550 5.7.1.
+//     that are configured by name, and from there what the administrator's tables
+//     name, whatever it writes into the address. The answer for anything else is
+//     the same 550 5.7.1.
 //   - A Table does not change but for the contents of recipient files; a new
 //     configuration makes a new Table.
 //   - A recipient file that can't be read any more, or has a bad line, never
 //     changes who is known: the last good state stays and the log says so.
-//   - No DNS, no network, no lock held across I/O.
+//   - A source of recipients that can't answer makes neither a yes nor a no: the
+//     client is told to try again, unless another source says yes.
+//   - No DNS, no lock held across I/O. Only what takes a context asks sources and
+//     tables over a network.
 package route
 
 import (
@@ -18,6 +23,9 @@ import (
 	"time"
 
 	"gatepost/internal/mail"
+	"gatepost/internal/recipients"
+	"gatepost/internal/rewrite"
+	"gatepost/internal/rewrite/srs"
 )
 
 // AnyDomain and AnyListener are the "*" of the configuration.
@@ -48,6 +56,15 @@ type Config struct {
 	CheckInterval time.Duration
 	// Log gets a line when a recipient file was read again, or can't be; nil: none.
 	Log *slog.Logger
+
+	// Rewrite changes the addresses of recipients; nil: they stay.
+	Rewrite *rewrite.Engine
+	// SRS unwraps the senders that it wrote when they come back as recipients; nil:
+	// there are none.
+	SRS *srs.Rewriter
+	// AsksMX tells, by name, the transports that look up the MX of the recipient's
+	// domain. It is needed for those that the transport map names.
+	AsksMX map[string]bool
 }
 
 // Domain is one entry for one listener.
@@ -61,8 +78,14 @@ type Domain struct {
 	// recipient's domain, so that each domain is a destination of its own.
 	Transport string
 	AsksMX    bool
-	// RecipientFiles list the known recipients; none: all are known.
+	// RecipientFiles list the known recipients, and Sources know of more; without
+	// any of them all are known. Files are asked first, and what one knows needs no
+	// other.
 	RecipientFiles []string
+	Sources        []recipients.Named
+	// CatchAll gets the mail for unknown recipients; the zero Address stands for
+	// nobody: they are refused.
+	CatchAll mail.Address
 	// Delimiter separates a user from an extension ("+"); "" for none.
 	Delimiter string
 	// ContentFlow decides about mail for the domain; "" leaves it to the listener.

@@ -31,9 +31,9 @@ func setTime(t *testing.T, path string) {
 	}
 }
 
-// rewrite replaces the file in one step: the system's clock, by which a file
+// replace replaces the file in one step: the system's clock, by which a file
 // would look long settled here, must not show.
-func rewrite(t *testing.T, path, text string) {
+func replace(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -60,7 +60,7 @@ func TestAChangedFileIsReadAgainWithinTheInterval(t *testing.T) {
 		table, path, log := fileTable(t, "anna\n")
 		wantKnown(t, table, "anna", true)
 		time.Sleep(time.Second)
-		rewrite(t, path, "bert\n")
+		replace(t, path, "bert\n")
 		time.Sleep(5 * time.Second)
 		wantKnown(t, table, "bert", false)
 		time.Sleep(6 * time.Second)
@@ -76,7 +76,7 @@ func TestAFileThatIsBeingWrittenIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table, path, _ := fileTable(t, "anna\nbert\n")
 		time.Sleep(time.Minute)
-		rewrite(t, path, "ann") // so far
+		replace(t, path, "ann") // so far
 		wantKnown(t, table, "anna", true)
 		time.Sleep(11 * time.Second)
 		wantKnown(t, table, "anna", false)
@@ -90,7 +90,7 @@ func TestTheLastGoodListStays(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
-		"the file has a bad line": func(t *testing.T, path string) { rewrite(t, path, "bert\nnot an address\n") },
+		"the file has a bad line": func(t *testing.T, path string) { replace(t, path, "bert\nnot an address\n") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -104,7 +104,7 @@ func TestTheLastGoodListStays(t *testing.T) {
 				if n := strings.Count(log.String(), "level=ERROR"); n != 1 {
 					t.Errorf("the log has %d errors, want one: %s", n, log)
 				}
-				rewrite(t, path, "bert\n")
+				replace(t, path, "bert\n")
 				time.Sleep(11 * time.Second)
 				wantKnown(t, table, "bert", true)
 			})
@@ -126,7 +126,7 @@ func TestManySessionsWhileTheFileChanges(t *testing.T) {
 		}
 		wg.Go(func() {
 			for i := range 10 {
-				rewrite(t, path, "anna\n"+strings.Repeat("x", i+1)+"\n")
+				replace(t, path, "anna\n"+strings.Repeat("x", i+1)+"\n")
 				time.Sleep(15 * time.Second)
 			}
 		})
