@@ -70,6 +70,7 @@ var rooms = []room{
 	{pattern: "internal/queue/...", level: levelParts, why: "parts meet in the gateway, not behind its back"},
 	{pattern: "internal/transport/...", level: levelParts, why: "parts meet in the gateway, not behind its back"},
 	{pattern: "internal/route", level: levelParts, why: "parts meet in the gateway, not behind its back"},
+	{pattern: "internal/script", level: levelParts, why: "parts meet in the gateway, not behind its back"},
 	{pattern: "internal/history", level: levelParts, why: "parts meet in the gateway, not behind its back"},
 
 	{pattern: "internal/gateway", level: levelSpine, why: "the spine does not know through which door a message came"},
@@ -131,6 +132,7 @@ var bans = []ban{
 	{imported: "database/sql/...", except: []string{"internal/store/..."}, why: "internal/store is the only door to the database"},
 	{imported: "github.com/jackc/pgx/...", except: []string{"internal/store/..."}, why: "internal/store is the only door to the database"},
 	{imported: "github.com/pressly/goose/...", except: []string{"internal/store/..."}, why: "internal/store is the only door to the database"},
+	{imported: "go.starlark.net/...", except: []string{"internal/script"}, why: "internal/script bounds what the language does not"},
 	{imported: "blitiri.com.ar/go/spf", except: []string{}, why: "it is a second opinion for tests only; use internal/scan/authres/spf"},
 	{imported: "github.com/emersion/go-milter", except: []string{"internal/scan/milter"}, why: "internal/scan/milter gives it deadlines"},
 	{imported: "github.com/go-ldap/ldap/...", except: []string{"internal/ldap"}, why: "internal/ldap gives it deadlines, limits and escaped values"},
