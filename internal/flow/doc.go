@@ -5,6 +5,9 @@
 //	verdict := flow.Decide(f, reports, &recipient)
 //	fields := flow.Fields(verdict, id)
 //
+// DecideStage, and StageWalk block by block, do the same for a client or a recipient
+// before there is a message.
+//
 // Invariants:
 //   - Decide is pure: the same flow, reports and recipient give the same verdict.
 //     It reads no clock, no network and no configuration.

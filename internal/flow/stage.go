@@ -121,7 +121,10 @@ const (
 )
 
 // StageDefaults returns a block of that use with the actions that it has where
-// the configuration says nothing. Unknown goes on everywhere but in a script: no
+// the configuration says nothing. It is for documentation and tests: a StageBlock
+// whose actions are left empty takes them by itself, and knows two cases more. With
+// a Score and no OnMatch, and in a block "dnsbl" with neither OnMatch nor Threshold,
+// a match only counts. Unknown goes on everywhere but in a script: no
 // outage of a list, a resolver or a file keeps mail away, and scripts are what
 // administrators write for decisions.
 func StageDefaults(use string) StageBlock {
