@@ -50,8 +50,6 @@ type app struct {
 	mu        sync.Mutex // one start, reload or stop at a time; never held by mail
 	gen       *generation
 	listeners map[string]*listener
-	// retired are transports of earlier generations, which may still be busy.
-	retired []io.Closer
 	serving sync.WaitGroup
 	stopped bool
 	// state is what /healthz and status show of the generation.
@@ -193,9 +191,6 @@ func (a *app) Stop() error {
 	}
 	if a.gen != nil {
 		errs = append(errs, a.gen.close())
-	}
-	for _, c := range a.retired {
-		errs = append(errs, c.Close())
 	}
 	a.cancel()
 	a.serving.Wait()

@@ -87,7 +87,7 @@ func (a *app) moduleFor(g, old *generation, b *config.Block, key string) (scan.B
 		}
 	}
 	g.modules[key] = m
-	return scan.Block{Key: key, Use: b.Use, Module: m, Timeout: b.Timeout, Waits: m.waits, After: m.after}, nil
+	return scan.Block{Key: key, Use: b.Use, Label: b.Label, Module: m, Timeout: b.Timeout, Waits: m.waits, After: m.after}, nil
 }
 
 // newModule makes a module from a block's parameters.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"reflect"
 	"strings"
@@ -80,17 +81,44 @@ func (a *app) exchange() error {
 	a.queue.Reload(a.queueTransports(gen))
 	a.limiter.SetLimits(limiterLimits(cfg))
 	a.gen = gen
+	a.retireParts(old, gen)
+	return a.apply(gen, fresh)
+}
+
+// outlived is how long a part that a reload replaced may still be busy with what
+// began before: sessions keep the flows, attempts the transport that they have.
+const outlived = time.Hour
+
+// retireParts closes what the new generation does not use, when nobody can use it
+// any more.
+func (a *app) retireParts(old, gen *generation) {
+	var gone []io.Closer
 	for name, t := range old.transports {
 		if gen.transports[name].Transport != t.Transport {
-			a.retired = append(a.retired, t)
+			gone = append(gone, t)
 		}
 	}
 	for key, m := range old.modules {
 		if gen.modules[key] != m {
-			a.retired = append(a.retired, m)
+			gone = append(gone, m)
 		}
 	}
-	return a.apply(gen, fresh)
+	if len(gone) == 0 {
+		return
+	}
+	a.serving.Go(func() {
+		wait := time.NewTimer(outlived)
+		defer wait.Stop()
+		select {
+		case <-wait.C:
+		case <-a.running.Done():
+		}
+		for _, c := range gone {
+			if err := c.Close(); err != nil {
+				a.log.Warn("a part that was replaced did not close well", "error", err)
+			}
+		}
+	})
 }
 
 // needsRestart names the changes that a running process cannot make.

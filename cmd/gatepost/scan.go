@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -49,21 +50,25 @@ func (c *scanCmd) Run(t *terminal) error {
 		return err
 	}
 	defer done()
-	var all []scanned
+	all := []scanned{}
 	for _, name := range c.Files {
 		x, err := c.scan(g, name)
 		if err != nil {
-			return fmt.Errorf("scan %s: %w", name, err)
+			err = fmt.Errorf("scan %s: %w", name, err)
+			if c.JSON {
+				return errors.Join(err, t.json(all))
+			}
+			return err
 		}
 		all = append(all, x)
+		if !c.JSON {
+			if err := t.print(explanationText(&x)); err != nil {
+				return err
+			}
+		}
 	}
 	if c.JSON {
 		return t.json(all)
-	}
-	for i := range all {
-		if err := t.print(explanationText(&all[i])); err != nil {
-			return err
-		}
 	}
 	return nil
 }
@@ -141,8 +146,12 @@ func findingsText(x *scanned) string {
 	var t table
 	t.add("  BLOCK", "RESULT", "SCORE", "SYMBOL", "WHY")
 	for _, r := range x.Reports {
+		block := r.Use
+		if r.Label != "" {
+			block += " (" + r.Label + ")"
+		}
 		if len(r.Findings) == 0 {
-			t.add("  "+clean(r.Use), string(mail.Clean), "", "", "nothing found, "+r.Took.Round(10*time.Microsecond).String())
+			t.add("  "+clean(block), string(mail.Clean), "", "", "nothing found, "+r.Took.Round(10*time.Microsecond).String())
 		}
 		for _, f := range slices.SortedStableFunc(slices.Values(r.Findings), byWeight) {
 			score, where := "", ""
@@ -152,7 +161,7 @@ func findingsText(x *scanned) string {
 			if name := strings.TrimSpace(f.Name); name != "" {
 				where = " [" + clean(name) + "]"
 			}
-			t.add("  "+clean(r.Use), string(f.Result), score, clean(f.Symbol), clean(f.Reason)+where)
+			t.add("  "+clean(block), string(f.Result), score, clean(f.Symbol), clean(f.Reason)+where)
 		}
 	}
 	return t.text()

@@ -76,12 +76,26 @@ func (a *app) openServices(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	s.scanner = gateway.NewScanner(gateway.ScannerConfig{
-		Gateway: a.gateway.Load, Spool: a.spool, Suspects: s.suspects, Log: a.logs.Logger("Email-Scanner"),
+		Gateway: a.gateway.Load, Spool: a.spool, Suspects: s.suspects, Healthy: a.healthy, Log: a.logs.Logger("Email-Scanner"),
 	})
 	s.quarantine.Start(a.running)
 	a.serving.Go(func() { s.bayes.Run(a.running) })
 	a.serving.Go(func() { s.learner.run(a.running) })
 	return nil
+}
+
+// healthy reports whether the modules of a kind work, as far as they know.
+func (a *app) healthy(use string) bool {
+	state := a.state.Load()
+	if state == nil {
+		return true
+	}
+	for _, m := range state.gen.modules {
+		if m.name == use && m.health != nil && m.health() != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // makeDigests makes the links for recipients and the mails that they stand in.

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"gatepost/internal/admin"
 	"gatepost/internal/scan/bayes"
@@ -49,13 +54,8 @@ func (c *trainCmd) Run(t *terminal) error {
 	defer done()
 	begun := time.Now()
 	sum := trained{As: c.As}
-	for _, path := range c.Paths {
-		err := source.EachMessage(g.ctx, path, source.Options{}, func(m source.Message) error {
-			return c.one(t, g, m, &sum)
-		})
-		if err != nil {
-			return fmt.Errorf("train %s after %d messages: %w", c.As, sum.Learned+sum.Known, err)
-		}
+	if err := c.all(t, g, &sum); err != nil {
+		return fmt.Errorf("train %s after %d messages: %w", c.As, sum.Learned+sum.Known, err)
 	}
 	sum.Took = time.Since(begun)
 	if c.JSON {
@@ -68,16 +68,54 @@ func (c *trainCmd) Run(t *terminal) error {
 	return t.print(fmt.Sprintf("%d messages %s, %d changed nothing, in %s.\n", sum.Learned, what, sum.Known, sum.Took.Round(time.Millisecond)))
 }
 
-func (c *trainCmd) one(t *terminal, g *client, m source.Message, sum *trained) error {
+// trainAtOnce is how many messages are on their way to the gateway: the database
+// takes those that come together in one go.
+const trainAtOnce = 8
+
+// all trains the messages of all paths.
+func (c *trainCmd) all(t *terminal, g *client, sum *trained) error {
+	var mu sync.Mutex
+	work, ctx := errgroup.WithContext(g.ctx)
+	work.SetLimit(trainAtOnce)
+	for _, path := range c.Paths {
+		err := source.EachMessage(ctx, path, source.Options{}, func(m source.Message) error {
+			text, err := io.ReadAll(io.NewSectionReader(m.Body, 0, m.Body.Size())) // m ends with this call
+			if err != nil {
+				return fmt.Errorf("%s: %w", m, err)
+			}
+			work.Go(func() error {
+				changed, err := c.one(g, text)
+				if err != nil {
+					return fmt.Errorf("%s: %w", m, err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				c.count(t, sum, changed)
+				return nil
+			})
+			return nil
+		})
+		if err != nil {
+			return errors.Join(work.Wait(), err)
+		}
+	}
+	return work.Wait()
+}
+
+// one trains one message and reports whether that was news.
+func (c *trainCmd) one(g *client, text []byte) (bool, error) {
 	q := url.Values{"kind": {c.As}}
 	if c.Domain != "" {
 		q.Set("domain", c.Domain)
 	}
 	var answer admin.Trained
-	if err := g.send("/api/v1/bayes/train", q, io.NewSectionReader(m.Body, 0, m.Body.Size()), &answer); err != nil {
-		return fmt.Errorf("%s: %w", m, err)
-	}
-	if answer.Changed {
+	err := g.send("/api/v1/bayes/train", q, bytes.NewReader(text), &answer)
+	return answer.Changed, err
+}
+
+// count adds one message to the sum, and shows how far it is.
+func (c *trainCmd) count(t *terminal, sum *trained, changed bool) {
+	if changed {
 		sum.Learned++
 	} else {
 		sum.Known++
@@ -85,7 +123,6 @@ func (c *trainCmd) one(t *terminal, g *client, m source.Message, sum *trained) e
 	if n := sum.Learned + sum.Known; !c.Quiet && !c.JSON && n%500 == 0 {
 		fmt.Fprintf(t.err, "%d messages\n", n)
 	}
-	return nil
 }
 
 // bayesCmd groups what there is to know of the filter.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 
@@ -366,10 +367,11 @@ func queueConfig(a *app, g *generation) queue.Config {
 
 // queueTransports are the configured transports and those that are always there.
 func (a *app) queueTransports(g *generation) map[string]queue.TransportConfig {
-	m := a.internalTransports(g.cfg)
+	m := make(map[string]queue.TransportConfig, len(g.transports)+2)
 	for name, t := range g.transports {
 		m[name] = t.queued
 	}
+	maps.Copy(m, a.internalTransports(g.cfg))
 	return m
 }
 

@@ -42,6 +42,7 @@ const (
 	ruleDanglingDKIM      rule = "dangling-dkim"      // no DKIM key has this name
 	ruleDanglingFlow      rule = "dangling-flow"      // no flow has this name
 	ruleDanglingFilter    rule = "dangling-filter"    // no filter has this name
+	ruleReservedName      rule = "reserved-name"      // a transport has the name of one that is always there
 	ruleDuplicateBlock    rule = "duplicate-block"    // a block stands in a flow twice
 	ruleDuplicateListen   rule = "duplicate-listen"   // two services on one address and port
 	ruleDuplicateDomain   rule = "duplicate-domain"   // two entries for one domain of one listener; aliases count

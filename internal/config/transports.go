@@ -7,6 +7,10 @@ import (
 	"strings"
 )
 
+// internalTransports are the names of those in package gateway: a transport of the
+// same name would get what is on its way to the scanner or the quarantine.
+var internalTransports = []string{"quarantine", "scanner"}
+
 func (v *validator) checkTransports() {
 	c := v.cfg
 	uniqueNames(v, c.Transports, func(t *Transport) *Name { return &t.Name })
@@ -16,6 +20,9 @@ func (v *validator) checkTransports() {
 	}
 	for i := range c.Transports {
 		t := &c.Transports[i]
+		if slices.Contains(internalTransports, string(t.Name)) {
+			v.report(ruleReservedName, &t.Name, fmt.Sprintf("%q is the name of a transport that Gatepost always has", t.Name), "take another name")
+		}
 		if t.Kind == "" || !v.ok(&t.Kind) {
 			continue
 		}

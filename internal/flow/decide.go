@@ -53,6 +53,8 @@ type decider struct {
 	verdict mail.Verdict
 	// done says that a final action fell, byFilter that it was a filter's.
 	done, byFilter bool
+	// stripped is why an attachment goes.
+	stripped outcome
 	// watch says that virus scanners behind the final action are still heard.
 	watch  bool
 	marked bool
@@ -68,6 +70,10 @@ type outcome struct {
 	rule   string
 	reason string
 	reply  mail.Reply
+	// down says that the block could not do its work at all. What a scanner could not
+	// look into (encrypted, too large) a filter may deliver; what no virus scanner
+	// looked at it may not.
+	down bool
 }
 
 // strictness orders actions: of two that a block asks for at once the stricter
@@ -101,7 +107,7 @@ func (d *decider) decide() {
 	report := d.report()
 	if report == nil {
 		d.apply(outcome{
-			action: d.onUnknown(), threat: mail.ThreatUnscanned, rule: "missing",
+			action: d.onUnknown(), threat: mail.ThreatUnscanned, rule: "missing", down: true,
 			reason: d.block.Use + " was not asked about this message",
 		})
 		return
@@ -173,7 +179,7 @@ func (d *decider) judge(f *mail.Finding) (o outcome, certain bool) {
 		return o, true
 	}
 	// Whatever else a result may be is no clean one.
-	o.action, o.threat = d.onUnknown(), mail.ThreatUnscanned
+	o.action, o.threat, o.down = d.onUnknown(), mail.ThreatUnscanned, true
 	return o, false
 }
 
@@ -312,6 +318,9 @@ func (d *decider) strip(report *scan.Report, name string) {
 		f := &report.Findings[i]
 		if f.Symbol == name && f.Result == mail.Match && f.Part != "" && d.concerns(f) && !slices.Contains(d.verdict.Strip, f.Part) {
 			d.verdict.Strip = append(d.verdict.Strip, f.Part)
+			if d.stripped.rule == "" {
+				d.stripped = outcome{rule: message.SafeText(name, maxRule), reason: message.SafeText(f.Reason, maxReason)}
+			}
 		}
 	}
 }
@@ -346,7 +355,7 @@ func (d *decider) score() {
 func (d *decider) apply(o outcome) {
 	switch {
 	case d.done:
-		if final(o.action) && o.threat == mail.ThreatVirus {
+		if final(o.action) && (o.threat == mail.ThreatVirus || o.down && d.verdict.Action == mail.ActionDeliver) {
 			d.overrule(o)
 		}
 	case final(o.action):
@@ -389,8 +398,11 @@ func (d *decider) explain(o outcome) {
 // finish completes the verdict.
 func (d *decider) finish() mail.Verdict {
 	v := &d.verdict
-	if d.marked && !d.done {
+	if (d.marked || len(v.Strip) > 0) && !d.done {
 		v.Action = mail.ActionMark
+		if v.Block == "" {
+			v.Threat, v.Block, v.Rule, v.Reason = mail.ThreatFilter, useFilters, d.stripped.rule, d.stripped.reason
+		}
 	}
 	v.Score = float64(d.points) / 1000
 	if !v.Action.Delivers() {

@@ -368,7 +368,7 @@ var decisions = []decision{
 	{
 		name: "strip takes out every part that the filter names, once",
 		flow: flowOf(filters(rule("no exe", "strip"))), reports: []scan.Report{report("filters", part(noExe, "1.2"), part(noExe, "1.3"), part(noExe, "1.2"), part(saw("other", ""), "1.4"))},
-		want: mail.Verdict{Action: "deliver", Strip: []string{"1.2", "1.3"}},
+		want: mail.Verdict{Action: "mark", Threat: "filter", Block: "filters", Rule: "no exe", Reason: noExe.Reason, Strip: []string{"1.2", "1.3"}},
 	},
 	{
 		name: "a filter marks",
@@ -389,9 +389,9 @@ var decisions = []decision{
 		want: mail.Verdict{Action: "quarantine", Threat: "virus", Block: "clamav", Rule: "Eicar-Test", Reason: eicar.Reason},
 	},
 	{
-		name: "a scanner that is down does not overrule deliver",
+		name: "what no virus scanner could look at is not delivered because a filter says so",
 		flow: flowOf(filters(rule("friend", "deliver")), block("clamav")), reports: []scan.Report{report("filters", saw("friend", "x")), report("clamav", unsure("error", "down"))},
-		want: mail.Verdict{Action: "deliver", Threat: "filter", Block: "filters", Rule: "friend", Reason: "x"},
+		want: mail.Verdict{Action: "defer", Threat: "unscanned", Block: "clamav", Rule: "error", Reason: "down"},
 	},
 	{
 		name: "an encrypted archive does not overrule deliver",
@@ -479,7 +479,7 @@ var decisions = []decision{
 	{
 		name: "a part is taken out for bob only",
 		flow: flowOf(filters(rule("no exe", "strip"))), reports: []scan.Report{report("filters", only(part(noExe, "1.2"), "bob@example.com"), part(noExe, "1.3"))},
-		want: mail.Verdict{Action: "deliver", Strip: []string{"1.3"}},
+		want: mail.Verdict{Action: "mark", Threat: "filter", Block: "filters", Rule: "no exe", Reason: noExe.Reason, Strip: []string{"1.3"}},
 	},
 
 	// --- DMARC

@@ -24,7 +24,7 @@ type Explanation struct {
 // Explain scans a message as if it had just come in, and changes nothing. Every
 // recipient needs a route with a flow; without one the Explanation has no verdict.
 func (g *Gateway) Explain(ctx context.Context, m mail.Message) (*Explanation, error) {
-	seen, err := g.inspect(ctx, m)
+	seen, err := g.look(ctx, m, nil)
 	if err != nil || seen == nil {
 		return &Explanation{Verdict: mail.Verdict{Action: mail.ActionDeliver}}, err
 	}

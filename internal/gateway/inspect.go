@@ -45,6 +45,14 @@ type Observer interface {
 	Decided(flow string, action mail.Action, threat mail.Threat)
 }
 
+// scanObserver keeps nobody from becoming somebody: an interface that holds a nil one.
+func scanObserver(o Observer) scan.Observer {
+	if o == nil {
+		return nil
+	}
+	return o
+}
+
 // Flow is a content flow: what decides, and what observes for it.
 type Flow struct {
 	Decide *flow.Flow
@@ -63,6 +71,11 @@ type inspection struct {
 // no recipient has a flow. An error means that the message could not be read,
 // which is our failure and not the message's.
 func (g *Gateway) inspect(ctx context.Context, m mail.Message) (*inspection, error) {
+	return g.look(ctx, m, g.cfg.Content.Observer)
+}
+
+// look is inspect, told to the observer; nil is nobody.
+func (g *Gateway) look(ctx context.Context, m mail.Message, watch Observer) (*inspection, error) {
 	flows := g.flowsOf(m.Envelope)
 	if len(flows) == 0 {
 		return nil, nil
@@ -77,7 +90,7 @@ func (g *Gateway) inspect(ctx context.Context, m mail.Message) (*inspection, err
 	}
 	tooBig := c.MaxSize > 0 && m.Body.Size() > c.MaxSize
 	seen := &inspection{in: in}
-	seen.reports = scan.Run(ctx, in, blocksOf(flows, tooBig), c.Budget, c.Observer)
+	seen.reports = scan.Run(ctx, in, blocksOf(flows, tooBig), c.Budget, scanObserver(watch))
 	seen.took = time.Since(begun)
 	m.Envelope.Findings = m.Envelope.Findings[:0:0]
 	for _, r := range seen.reports {
@@ -95,8 +108,8 @@ func (g *Gateway) inspect(ctx context.Context, m mail.Message) (*inspection, err
 		}
 		v := flow.Decide(decide, seen.reports, r)
 		r.Verdict = &v
-		if c.Observer != nil {
-			c.Observer.Decided(v.Flow, v.Action, v.Threat)
+		if watch != nil {
+			watch.Decided(v.Flow, v.Action, v.Threat)
 		}
 	}
 	if err := ctx.Err(); errors.Is(err, context.Canceled) {
@@ -227,5 +240,6 @@ func orReply(r mail.Reply, k mail.ReplyKey) mail.Reply {
 
 // because is a verdict's reason with the block that gave it, for the log.
 func because(v *mail.Verdict) string {
-	return strings.TrimSuffix(v.Block+": "+v.Rule+": "+v.Reason, ": ")
+	said := slices.DeleteFunc([]string{v.Block, v.Rule, v.Reason}, func(s string) bool { return s == "" })
+	return strings.Join(said, ": ")
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gatepost/internal/mail"
+	"gatepost/internal/scan"
 	"gatepost/internal/spool"
 )
 
@@ -28,13 +29,19 @@ type ScannerConfig struct {
 	// Patience is the age at which a message that cannot be scanned, because a
 	// scanner is down, goes to the quarantine; default 1 hour.
 	Patience time.Duration
-	Log      *slog.Logger
+	// Healthy reports whether a module works for other messages: one that is down is
+	// not this message's fault. Nil: all do.
+	Healthy func(use string) bool
+	Log     *slog.Logger
 }
 
 // NewScanner returns a scanner.
 func NewScanner(cfg ScannerConfig) *Scanner {
 	if cfg.Patience <= 0 {
 		cfg.Patience = time.Hour
+	}
+	if cfg.Healthy == nil {
+		cfg.Healthy = func(string) bool { return true }
 	}
 	return &Scanner{cfg: cfg}
 }
@@ -115,9 +122,12 @@ func (s *Scanner) mustWait(env *mail.Envelope) (string, bool) {
 	return "", false
 }
 
-// stalled counts a scan that ran out of time; after three the message is to blame.
+// stalled counts a scan in which a module ran out of time, or broke, that works for
+// other messages; after three the message is to blame.
 func (s *Scanner) stalled(env *mail.Envelope) bool {
-	if !slices.ContainsFunc(env.Findings, func(f mail.Finding) bool { return f.Result == mail.Unknown && f.Symbol == "timeout" }) {
+	if !slices.ContainsFunc(env.Findings, func(f mail.Finding) bool {
+		return f.Result == mail.Unknown && (f.Symbol == scan.SymbolTimeout || f.Symbol == scan.SymbolError) && s.cfg.Healthy(f.Module)
+	}) {
 		return false
 	}
 	return s.cfg.Suspects.Blame(env.ID) >= maxStalls

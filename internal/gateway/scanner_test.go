@@ -20,6 +20,8 @@ type scannerRig struct {
 	scanner  *gateway.Scanner
 	suspects *gateway.Suspects
 	file     string
+	// down is the module that is down.
+	down string
 }
 
 func newScannerRig(t *testing.T, content gateway.Content) *scannerRig {
@@ -39,6 +41,7 @@ func (s *scannerRig) open() {
 	s.t.Cleanup(func() { s.suspects.Close() })
 	s.scanner = gateway.NewScanner(gateway.ScannerConfig{
 		Gateway: func() *gateway.Gateway { return s.gateway }, Spool: s.spool, Suspects: s.suspects, Log: slog.New(slog.DiscardHandler),
+		Healthy: func(use string) bool { return use != s.down },
 	})
 }
 
@@ -96,11 +99,14 @@ func TestWhatWouldBeRefusedIsQuarantinedAfterTheAnswer(t *testing.T) {
 
 func TestDownScannerKeepsTheMessageIncomingForAWhile(t *testing.T) {
 	s := newScannerRig(t, contentFlow(mail.ActionQuarantine))
+	s.down = "clamav"
 	env := s.envelope("ada@out.example", "bob@in.example")
 	env.Received = time.Now()
 	got := s.accept(env, saying("down"))
-	if o := s.deliver(got); o.Status != mail.Deferred || len(s.queue.added) != 1 {
-		t.Fatalf("outcome %+v", o)
+	for range 5 {
+		if o := s.deliver(got); o.Status != mail.Deferred || len(s.queue.added) != 1 {
+			t.Fatalf("outcome %+v", o)
+		}
 	}
 	env = s.envelope("ada@out.example", "bob@in.example")
 	env.Received = time.Now().Add(-2 * time.Hour)
@@ -111,6 +117,21 @@ func TestDownScannerKeepsTheMessageIncomingForAWhile(t *testing.T) {
 	item := s.last().items[0]
 	if v := item.Recipients[0].Verdict; item.Transport != gateway.QuarantineTransport || v.Threat != mail.ThreatUnscanned {
 		t.Errorf("item %+v, verdict %+v", item, v)
+	}
+}
+
+func TestMessageThatBreaksItsScannerIsNotTriedForEver(t *testing.T) {
+	s := newScannerRig(t, contentFlow(mail.ActionQuarantine))
+	env := s.envelope("ada@out.example", "bob@in.example")
+	env.Received = time.Now()
+	got := s.accept(env, saying("down")) // an error, though others are scanned
+	for i := range 2 {
+		if o := s.deliver(got); o.Status != mail.Deferred {
+			t.Fatalf("attempt %d: %+v", i+1, o)
+		}
+	}
+	if o := s.deliver(got); o.Status != mail.Delivered || s.last().items[0].Transport != gateway.QuarantineTransport {
+		t.Errorf("third attempt: %+v", o)
 	}
 }
 

@@ -111,11 +111,7 @@ func listRecipients(recipients []mail.Recipient) string {
 func listDestinations(recipients []mail.Recipient) string {
 	var seen []string
 	for i := range recipients {
-		route := &recipients[i].Route
-		name := route.Transport
-		if route.NextHop != "" {
-			name += ":" + route.NextHop
-		}
+		name := destinationOf(&recipients[i])
 		if name == "" || slices.Contains(seen, name) {
 			continue
 		}
@@ -126,6 +122,20 @@ func listDestinations(recipients []mail.Recipient) string {
 		seen = append(seen, name)
 	}
 	return strings.Join(seen, ",")
+}
+
+// destinationOf is where a recipient's copy goes; "" for one that goes nowhere.
+func destinationOf(r *mail.Recipient) string {
+	if r.Verdict != nil && !r.Verdict.Action.Delivers() {
+		if r.Verdict.Action == mail.ActionQuarantine {
+			return string(mail.ActionQuarantine)
+		}
+		return ""
+	}
+	if r.Route.NextHop != "" {
+		return r.Route.Transport + ":" + r.Route.NextHop
+	}
+	return r.Route.Transport
 }
 
 // listFindings is "dnsbl:zen.example.org=match(3)" for what was seen of the

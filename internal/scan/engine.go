@@ -53,7 +53,7 @@ func (e *SourceError) Error() string { return "read what is to be scanned: " + e
 func (e *SourceError) Unwrap() error { return e.Err }
 
 // errBusy says that all sessions are taken for longer than the message can wait.
-var errBusy = errors.New("all sessions are taken")
+var errBusy = fmt.Errorf("all sessions are taken: %w", ErrBusy)
 
 // NewEngine returns an Engine that counts as well.
 func NewEngine(cfg EngineConfig) *Engine {

@@ -22,8 +22,10 @@ type Block struct {
 	// Key tells blocks apart that use the same module with other parameters; it
 	// is the same for equal blocks of different flows, so that they run once.
 	Key string
-	// Use is the name of the module, as in the configuration: "clamav".
+	// Use is the name of the module, as in the configuration: "clamav"; Label what
+	// the administrator calls this block, "" for nothing of its own.
 	Use    string
+	Label  string
 	Module Module
 	// Timeout is how long the module may take; 0: the whole budget.
 	Timeout time.Duration
@@ -37,8 +39,9 @@ type Block struct {
 
 // Report is what one block said about a message.
 type Report struct {
-	Key      string         `json:"key"`
+	Key      string         `json:"-"`
 	Use      string         `json:"use"`
+	Label    string         `json:"label,omitempty"`
 	Findings []mail.Finding `json:"findings"`
 	Took     time.Duration  `json:"took"`
 }

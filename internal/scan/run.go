@@ -95,18 +95,33 @@ func guarded(ctx context.Context, in *Input, b *Block) Report {
 			got.err = fmt.Errorf("%w and the module does not stop", context.Cause(ctx))
 		}
 	}
-	r := Report{Key: b.Key, Use: b.Use, Findings: got.findings, Took: time.Since(begun)}
+	r := Report{Key: b.Key, Use: b.Use, Label: b.Label, Findings: got.findings, Took: time.Since(begun)}
 	if got.err != nil {
 		r.Findings = append(r.Findings, failure(ctx, b, got.err))
 	}
 	return r
 }
 
+// The symbols of the findings for a module that could not say.
+const (
+	SymbolError   = "error"
+	SymbolTimeout = "timeout"
+	// SymbolBusy says that the time went by in waiting for its turn: not the message's
+	// fault.
+	SymbolBusy = "busy"
+)
+
+// ErrBusy is in the error of a module all of whose sessions were taken for too long.
+var ErrBusy = errors.New("busy")
+
 // failure is the finding for a module that cannot say.
 func failure(ctx context.Context, b *Block, err error) mail.Finding {
-	f := mail.Finding{Module: b.Use, Symbol: "error", Result: mail.Unknown, Reason: err.Error()}
-	if ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) {
-		f.Symbol = "timeout"
+	f := mail.Finding{Module: b.Use, Symbol: SymbolError, Result: mail.Unknown, Reason: err.Error()}
+	switch {
+	case errors.Is(err, ErrBusy):
+		f.Symbol = SymbolBusy
+	case ctx.Err() != nil, errors.Is(err, context.DeadlineExceeded):
+		f.Symbol = SymbolTimeout
 	}
 	return f
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -27,8 +28,29 @@ type sqliteEngine struct {
 	db      *sql.DB // one connection, of the writer
 	writer  *groupWriter
 
-	mu    sync.Mutex
-	wrong error // what the last statement said, if that concerns all
+	file os.FileInfo // what path was when it was opened
+
+	mu      sync.Mutex
+	wrong   error     // what the last statement said, if that concerns all
+	looked  time.Time // when path was last looked at
+	missing error     // that path is not that file any more
+}
+
+// lookEvery is how often it is made sure that the file is still the one at path.
+const lookEvery = time.Second
+
+// present reports that the file was not removed or replaced under our feet: SQLite
+// would go on writing to one that nobody finds again.
+func (e *sqliteEngine) present() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if now := time.Now(); now.Sub(e.looked) >= lookEvery {
+		e.looked, e.missing = now, nil
+		if info, err := os.Stat(e.path); err != nil || !os.SameFile(info, e.file) {
+			e.missing = fmt.Errorf("%w: %s was removed or replaced while it was in use: put it back, or restart to begin with what is there", ErrUnavailable, e.path)
+		}
+	}
+	return e.missing
 }
 
 func openSQLite(ctx context.Context, o Options) (*sqliteEngine, error) {
@@ -42,6 +64,9 @@ func openSQLite(ctx context.Context, o Options) (*sqliteEngine, error) {
 	e := &sqliteEngine{path: path, log: o.Log}
 	if err := e.connect(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open records: %w", e.judge(err)), e.close())
+	}
+	if e.file, err = os.Stat(path); err != nil {
+		return nil, errors.Join(fmt.Errorf("open records: %w", err), e.close())
 	}
 	return e, nil
 }
@@ -110,6 +135,9 @@ func (e *sqliteEngine) read(ctx context.Context, fn work) error {
 }
 
 func (e *sqliteEngine) write(ctx context.Context, fn work) error {
+	if err := e.present(); err != nil {
+		return err
+	}
 	return e.note(ctx, e.writer.do(ctx, fn))
 }
 
@@ -158,6 +186,9 @@ func (e *sqliteEngine) judge(err error) error {
 }
 
 func (e *sqliteEngine) health() error {
+	if err := e.present(); err != nil {
+		return err
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.wrong

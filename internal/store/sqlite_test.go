@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -173,5 +174,47 @@ func TestSQLiteSurvivesTheDeathOfTheProcess(t *testing.T) {
 	}
 	for _, m := range found {
 		checkStored(t, s, m.ID, int(m.Size))
+	}
+}
+
+func TestSQLiteFileThatIsRemovedWhileItIsInUseTakesNothingMore(t *testing.T) {
+	for name, replace := range map[string]bool{"removed": false, "replaced": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "records.db")
+			s, err := store.Open(t.Context(), store.Options{Dir: dir})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			kept := path + ".kept"
+			if err := os.Rename(path, kept); err != nil {
+				t.Fatal(err)
+			}
+			if replace {
+				if err := os.WriteFile(path, nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			m, body := storetest.Message("a@example.net", "", 10, "b@example.com")
+			// It is looked at once a second.
+			for err = s.PutQuarantined(t.Context(), m, body); err == nil; {
+				m.ID = mail.NewID()
+				m.Envelope.ID = m.ID
+				err = s.PutQuarantined(t.Context(), m, body)
+			}
+			if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "records.db was removed or replaced") || s.Health() == nil {
+				t.Errorf("got %v, health %v", err, s.Health())
+			}
+			if err := os.Rename(kept, path); err != nil {
+				t.Fatal(err)
+			}
+			for err = s.Health(); err != nil; err = s.Health() {
+				runtime.Gosched()
+			}
+			if err := s.PutQuarantined(t.Context(), m, body); err != nil {
+				t.Errorf("after it was put back: %v", err)
+			}
+		})
 	}
 }

@@ -3,7 +3,6 @@ package clamav
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -130,7 +129,7 @@ func (s *Scanner) Close() error {
 }
 
 // errBusy says that all sessions are taken for longer than the message can wait.
-var errBusy = errors.New("all sessions with clamd are taken")
+var errBusy = fmt.Errorf("all sessions with clamd are taken: %w", scan.ErrBusy)
 
 // Scan implements scan.Module. The symbol of a virus is the name of its
 // signature, with "_" for ":"; the classes before a colon are "heuristic",

@@ -14,6 +14,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"gatepost/internal/scan"
 )
 
 // bufferSize is how much is sent at once.
@@ -21,7 +23,7 @@ const bufferSize = 64 << 10
 
 var (
 	errOversized = errors.New("larger than the ICAP server is given")
-	errBusy      = errors.New("all sessions with the ICAP server are taken")
+	errBusy      = fmt.Errorf("all sessions with the ICAP server are taken: %w", scan.ErrBusy)
 	// errStale says that a connection was closed while it was idle.
 	errStale = errors.New("the connection was gone")
 )
