@@ -32,7 +32,7 @@ func (e Expect) Check() error {
 
 // Met reports whether the answer means yes.
 func (e Expect) Met(a Answer) bool {
-	if !e.statusMet(a.Status) {
+	if !e.StatusMet(a.Status) {
 		return false
 	}
 	got, want := bytes.TrimSpace(a.Body), bytes.TrimSpace([]byte(e.Body))
@@ -42,7 +42,8 @@ func (e Expect) Met(a Answer) bool {
 	return len(want) == 0 || bytes.Equal(got, want)
 }
 
-func (e Expect) statusMet(status int) bool {
+// StatusMet reports whether the status is one of a yes, whatever the body.
+func (e Expect) StatusMet(status int) bool {
 	if len(e.Status) == 0 {
 		return status == 200
 	}
