@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"gatepost/internal/mail"
@@ -191,7 +192,7 @@ func (e *Engine) hop(found entry) (Hop, error) {
 	name, domain, _ := strings.Cut(found.results[0], ":")
 	check := rules{hasTransport: e.cfg.HasTransport}
 	if message := check.checkHop(found.results[0]); message != "" {
-		return Hop{}, &tableError{found, message}
+		return Hop{}, &tableError{found, errors.New(message)}
 	}
 	return Hop{name, strings.ToLower(domain)}, nil
 }

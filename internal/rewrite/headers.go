@@ -72,7 +72,7 @@ func (e *Engine) Outgoing(ctx context.Context, a mail.Address, t *Trace) (mail.A
 	// lacks is not put to it: both as in Postfix.
 	to, err := e.apply(a, found{entry: f.entry})
 	if err != nil {
-		return a, &tableError{f.entry, err.Error()}
+		return a, &tableError{f.entry, err}
 	}
 	t.add(Generic, a, f.entry, texts(to[:1]))
 	return to[0], nil

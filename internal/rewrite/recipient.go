@@ -98,7 +98,7 @@ func (e *Engine) follow(ctx context.Context, r role, a mail.Address, t *Trace) (
 		}
 		to, err := e.apply(a, f)
 		if err != nil {
-			return a, &tableError{f.entry, err.Error()}
+			return a, &tableError{f.entry, err}
 		}
 		t.add(r.stage, a, f.entry, texts(to[:1]))
 		before := a.Key()
@@ -147,7 +147,7 @@ func (e *Engine) copies(ctx context.Context, class Class, a mail.Address, t *Tra
 	}
 	direct, err := e.apply(a, found{entry: f.entry})
 	if err != nil {
-		return nil, &tableError{f.entry, err.Error()}
+		return nil, &tableError{f.entry, err}
 	}
 	t.add(BCC, a, f.entry, texts(direct))
 	var all []mail.Address
@@ -223,7 +223,7 @@ func (x *expander) follow(ctx context.Context, a mail.Address) error {
 	}
 	to, err := x.engine.apply(a, f)
 	if err != nil {
-		return &tableError{f.entry, err.Error()}
+		return &tableError{f.entry, err}
 	}
 	x.trace.add(Virtual, a, f.entry, texts(to))
 	x.state[key] = open

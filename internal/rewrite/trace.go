@@ -49,10 +49,12 @@ func texts(all []mail.Address) []string {
 
 // tableError names the entry that makes an error.
 type tableError struct {
-	at   entry
-	text string
+	at  entry
+	err error
 }
 
 func (e *tableError) Error() string {
-	return fmt.Sprintf("%s: %q: %s", e.at.table, e.at.pattern, e.text)
+	return fmt.Sprintf("%s: %q: %v", e.at.table, e.at.pattern, e.err)
 }
+
+func (e *tableError) Unwrap() error { return e.err }
