@@ -68,6 +68,7 @@ var standards = []standard{
 	{3986, "Uniform Resource Identifier: Generic Syntax", ""},
 	{4291, "IP Version 6 Addressing Architecture", ""},
 	{4422, "Simple Authentication and Security Layer", ""},
+	{4511, "Lightweight Directory Access Protocol: The Protocol", "A client only: simple binds, StartTLS and searches. Referrals are not followed."},
 	{4513, "LDAP: Authentication Methods and Security Mechanisms", ""},
 	{4514, "LDAP: String Representation of Distinguished Names", ""},
 	{4515, "LDAP: String Representation of Search Filters", ""},
