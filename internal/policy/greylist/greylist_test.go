@@ -74,7 +74,9 @@ func newGreylist(t testing.TB, c Config) *Greylist {
 func withStore(t *testing.T, c Config, run func(t *testing.T, g *Greylist, s *store.Store)) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		s, err := store.Open(t.Context(), store.Options{Dir: dir})
+		// Weeks pass here: nothing else shall wake every few seconds.
+		quiet := store.ReputationOptions{FlushEvery: 24 * time.Hour}
+		s, err := store.Open(t.Context(), store.Options{Dir: dir, Reputation: quiet})
 		if err != nil {
 			t.Fatal(err)
 		}
