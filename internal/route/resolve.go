@@ -161,12 +161,14 @@ func (q *query) members(ctx context.Context, r mail.Recipient, to []mail.Address
 
 // place finds the transport of one recipient, and whether he exists.
 func (q *query) place(ctx context.Context, e *entry, r mail.Recipient) ([]mail.Recipient, mail.Decision) {
-	if e == nil {
+	if e == nil || strings.HasPrefix(r.Address.Domain, "[") {
 		if r.Address.Domain == q.hostname && isPostmaster(r.Address) {
 			return q.toPostmaster(ctx, r)
 		}
-		d := q.direct(ctx, &r)
-		return []mail.Recipient{r}, d
+		if d := q.direct(ctx, &r); d.Act != mail.Accept {
+			return nil, d
+		}
+		return []mail.Recipient{r}, mail.Decision{}
 	}
 	if d := q.send(ctx, e, &r); d.Act != mail.Accept {
 		return nil, d
