@@ -96,8 +96,9 @@ func (g *Gate) Authenticate(ctx context.Context, s *mail.Session, user, password
 		d.User, d.Senders = canonical(answer.User), answer.Senders
 	case policy.AuthNo, policy.AuthNobody:
 		d.Act, d.Reply = mail.Reject, mail.ReplyAuthFailed.Reply()
+		// Both: what a backend took must not show behind a longer delay either.
 		took := time.Since(start)
-		d.Delay = max(d.Delay, g.pad.until(took)-took)
+		d.Delay += max(0, g.pad.until(took)-took)
 	default:
 		d.Act, d.Reply = mail.Defer, mail.ReplyAuthTempFail.Reply()
 	}

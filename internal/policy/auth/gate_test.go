@@ -222,10 +222,16 @@ func TestSprayingLocksTheNetworkAndSparesItsUsers(t *testing.T) {
 		if d := g.Authenticate(t.Context(), from("192.0.2.7"), "a", "right"); d.Act != mail.Accept {
 			t.Fatal(d)
 		}
+		var delays []time.Duration
 		for i := range 30 {
-			if d := g.Authenticate(t.Context(), from("192.0.2.1"), fmt.Sprint("user", i), "123456"); d.Act != mail.Reject {
+			d := g.Authenticate(t.Context(), from("192.0.2.1"), fmt.Sprint("user", i), "123456")
+			if d.Act != mail.Reject {
 				t.Fatalf("%d: %+v", i, d)
 			}
+			delays = append(delays, d.Delay/time.Second)
+		}
+		if want := []time.Duration{0, 1, 2, 4, 8, 15, 15}; !slices.Equal(delays[10:17], want) || slices.Max(delays[:10]) > 0 {
+			t.Errorf("delays %d", delays)
 		}
 		if d := g.Authenticate(t.Context(), from("192.0.2.1"), "b", "right"); d.Reply.Code != 421 || !d.Close || d.Delay == 0 {
 			t.Errorf("somebody new: %+v", d)

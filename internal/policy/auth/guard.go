@@ -19,7 +19,7 @@ import (
 type GuardConfig struct {
 	// Free is how many failures cost nothing, default 3. The next one delays the
 	// answer by Delay, default 1s, and each further one twice as long, MaxDelay at
-	// most, default 15s.
+	// most, default 15s. For a network, more than AccountFailures are free.
 	Free            int
 	Delay, MaxDelay time.Duration
 	// AccountFailures is how many failures at one account lock it for the network that
@@ -231,7 +231,8 @@ func (a *attempt) begin(known bool) {
 		a.delay = max(a.delay, cfg.delay(a.account.failures-cfg.Free))
 	}
 	if a.network != nil {
-		a.delay = max(a.delay, cfg.delay(a.network.failures-cfg.AccountFailures))
+		// Guesses at one account alone do not slow down the others of the network.
+		a.delay = max(a.delay, cfg.delay(a.network.failures-cfg.AccountFailures-1))
 	}
 }
 
