@@ -91,7 +91,7 @@ func (c *call) method(x starlark.Value, name string, args starlark.Tuple, kwargs
 	}
 	v, err := callable.CallInternal(&c.thread, args, kwargs)
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return err
 	}
 	if result != nil {
 		*result = v

@@ -36,7 +36,7 @@ func operators(env starlark.StringDict) {
 		env[name] = bind(op.String(), func(c *call, args starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
 			return c.binary(op, args[0], args[1])
 		})
-		env[name+"="] = bind(op.String()+"=", func(c *call, args starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
+		env[name+inPlaceMark] = bind(op.String()+"=", func(c *call, args starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
 			return c.inPlace(op, args[0], args[1])
 		})
 	}
@@ -144,27 +144,24 @@ func beforeInts(op syntax.Token, x, y starlark.Int) error {
 }
 
 func (c *call) beforeRepeat(x starlark.Value, n starlark.Int) error {
-	times, ok := n.Int64()
-	if !ok && n.Sign() > 0 {
-		return errMemory
-	}
 	one := size(x)
 	switch x := x.(type) {
 	case starlark.String:
 		one = int64(len(x))
-		if times > 0 && one > 0 && times > maxString/one {
-			return errBigString
-		}
 	case starlark.Bytes, *starlark.List, starlark.Tuple:
 	default:
-		return nil
+		return nil // no repetition: a number, or refused by the language
 	}
-	if times <= 0 {
+	times, ok := n.Int64()
+	switch {
+	case n.Sign() <= 0 || one == 0:
 		return nil
-	}
-	if one > 0 && times > c.limits().Memory/one {
+	case !ok || times > c.limits().Memory/one:
 		c.cause = errMemory
 		return errMemory
+	}
+	if _, ok := x.(starlark.String); ok && times > maxString/one {
+		return errBigString
 	}
 	if err := c.charge(one * times); err != nil {
 		return err
@@ -385,7 +382,7 @@ func augIdxOp(c *call, args starlark.Tuple, _ []starlark.Tuple) (starlark.Value,
 		return nil, err
 	}
 	for op, n := range binaryOps {
-		if n+"=" != string(name) {
+		if n+inPlaceMark != string(name) {
 			continue
 		}
 		z, err := c.inPlace(op, old, y)

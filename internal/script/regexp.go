@@ -137,8 +137,9 @@ type runes struct {
 
 func (r *runes) ReadRune() (rune, int, error) {
 	if r.pos >= r.next {
-		// A long text is bounded by time rather than by steps.
-		if r.err = r.c.work(4096); r.err == nil {
+		// A long text is bounded by time rather than by steps; the first characters
+		// are cheap, for there may be many matches.
+		if r.err = r.c.work(int64(256 + min(r.pos, 3840))); r.err == nil {
 			r.c.look()
 			r.err = r.c.cause
 		}
@@ -224,9 +225,11 @@ func (e *pattern) each(c *call, text string, fn func(at []int)) error {
 	}
 	at, err := c.findReader(e.re, text)
 	end := -1 // of the match before
-	for n := 0; n < maxMatches && err == nil && at != nil; n++ {
+	for n := 0; n < maxMatches && err == nil && at != nil; {
+		// As the library has it: no empty match right behind another.
 		if at[0] != at[1] || at[0] != end {
 			fn(at)
+			n++
 		}
 		end = at[1]
 		from := at[1]

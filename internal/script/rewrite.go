@@ -23,6 +23,10 @@ var binaryOps = map[syntax.Token]string{
 	syntax.IN: " in", syntax.NOT_IN: " not in",
 }
 
+// inPlaceMark stands behind the name of an operator for its x += y. A plain "="
+// would make < and <= one name.
+const inPlaceMark = " in place"
+
 // cheapMethods are never counted: what they do is done in a step or nearly so.
 var cheapMethods = map[string]bool{
 	"append": true, "get": true, "setdefault": true, "startswith": true, "endswith": true,
@@ -95,14 +99,14 @@ func (r rewriter) assign(s *syntax.AssignStmt) syntax.Stmt {
 		}
 		s.Op = syntax.EQ
 		x := &syntax.Ident{NamePos: lhs.NamePos, Name: lhs.Name}
-		s.RHS = invoke(name+"=", s.OpPos, x, s.RHS)
+		s.RHS = invoke(name+inPlaceMark, s.OpPos, x, s.RHS)
 		return s
 	case *syntax.IndexExpr:
 		lhs.X, lhs.Y = r.expr(lhs.X), r.expr(lhs.Y)
 		if !counted {
 			return s
 		}
-		return &syntax.ExprStmt{X: invoke(opAugIdx, s.OpPos, lhs.X, lhs.Y, stringLit(s.OpPos, name+"="), s.RHS)}
+		return &syntax.ExprStmt{X: invoke(opAugIdx, s.OpPos, lhs.X, lhs.Y, stringLit(s.OpPos, name+inPlaceMark), s.RHS)}
 	case *syntax.DotExpr:
 		lhs.X = r.expr(lhs.X)
 	}

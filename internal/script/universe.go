@@ -108,3 +108,15 @@ func getattr(_ *call, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Va
 	}
 	return v, err
 }
+
+// Functions returns the names of the functions that scripts have beside those of
+// the language, for documentation.
+func Functions() []string {
+	var names []string
+	for _, name := range environment().Keys() {
+		if name[0] != ' ' && starlark.Universe[name] == nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}
