@@ -54,7 +54,8 @@ func (e *Engine) findIn(ctx context.Context, tables []table, a mail.Address) (fo
 			forms = append(forms, form{key{text: user}, extension})
 		}
 	}
-	forms = append(forms, form{key{text: at}, extension})
+	// Postfix hands no extension on from an entry for everyone.
+	forms = append(forms, form{key{text: at}, ""})
 	for _, f := range forms {
 		entry, ok, err := findKey(ctx, tables, f.key)
 		if ok || err != nil {
