@@ -86,7 +86,7 @@ func TestEachRecipientGetsOneDigestADayWhateverTheNodesDo(t *testing.T) {
 		must(t, one.Stop(t.Context()))
 		three := b.digests() // a restart on the same day
 		until(3, 6, 0)
-		if got := len(b.out.sent); got != 2 {
+		if got := b.out.count(); got != 2 {
 			t.Fatalf("after a restart: %s", b.out.to())
 		}
 		until(3, 8, 0)
@@ -94,7 +94,7 @@ func TestEachRecipientGetsOneDigestADayWhateverTheNodesDo(t *testing.T) {
 			t.Errorf("only what is new: %s", got)
 		}
 		until(9, 0, 0)
-		if got := len(b.out.sent); got != 3 {
+		if got := b.out.count(); got != 3 {
 			t.Errorf("nothing new, no mail: %s", b.out.to())
 		}
 		stopNow(t, two, three)

@@ -53,14 +53,6 @@ func (b text) Size() int64 { return b.Reader.Size() }
 
 func bodyOf(s string) mail.Body { return text{strings.NewReader(s)} }
 
-// readAll reads a body whole.
-func readAll(t *testing.T, b mail.Body) string {
-	t.Helper()
-	got, err := io.ReadAll(io.NewSectionReader(b, 0, b.Size()))
-	must(t, err)
-	return string(got)
-}
-
 // sample is a message on its way into the quarantine.
 type sample struct {
 	from, subject, body string
@@ -180,6 +172,13 @@ type outbox struct {
 	fail     error
 	// during runs while a release is under way.
 	during func()
+}
+
+// count is how many mails were sent.
+func (o *outbox) count() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.sent)
 }
 
 type sentMail struct {
