@@ -12,7 +12,6 @@ import (
 type notes struct {
 	list                     []mail.Finding
 	invisible, turned, mixed int
-	hidden                   int
 }
 
 // add keeps the first finding of a symbol.

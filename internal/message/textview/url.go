@@ -71,7 +71,7 @@ func defanged(scheme string) (string, bool) {
 // stripControls removes what browsers remove: tabs and line ends anywhere, with
 // the spaces of the folded line.
 func stripControls(s string) (string, bool) {
-	if strings.IndexAny(s, "\t\r\n") < 0 {
+	if !strings.ContainsAny(s, "\t\r\n") {
 		return s, false
 	}
 	return strings.Map(func(r rune) rune {
