@@ -39,6 +39,8 @@ type Destination struct {
 func (t *Table) Explain(ctx context.Context, listener string, s *mail.Session, a mail.Address) Explanation {
 	trace := &rewrite.Trace{Steps: []rewrite.Step{}}
 	q := query{Table: t, listener: listener, session: s, trace: trace, network: true}
+	ctx, cancel := context.WithTimeout(ctx, t.budget)
+	defer cancel()
 	all, d := q.resolve(ctx, mail.Recipient{Address: a, Original: a})
 	x := Explanation{Address: a.String(), Listener: listener, Action: d.Act.String(), Reason: d.Reason, Recipients: []Destination{}}
 	if d.Act != mail.Accept {

@@ -32,6 +32,8 @@ type query struct {
 // wait.
 func (t *Table) Resolve(ctx context.Context, listener string, s *mail.Session, r *mail.Recipient) ([]mail.Recipient, mail.Decision) {
 	q := query{Table: t, listener: listener, session: s, network: true}
+	ctx, cancel := context.WithTimeout(ctx, t.budget)
+	defer cancel()
 	all, d := q.resolve(ctx, *r)
 	if d.Act == mail.Accept {
 		*r = all[0]

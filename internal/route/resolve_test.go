@@ -203,6 +203,25 @@ func TestAnswersOfSourcesAreKept(t *testing.T) {
 	})
 }
 
+// silent never answers.
+type silent struct{}
+
+func (silent) Knows(ctx context.Context, _ *mail.Recipient) (bool, error) {
+	<-ctx.Done()
+	return false, context.Cause(ctx)
+}
+
+func TestASourceThatHangsCostsABoundedTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := []recipients.Named{{Name: "one", Source: silent{}}, {Name: "two", Source: silent{}}}
+		table := newTable(t, Config{LookupTimeout: 20 * time.Second, Domains: []Domain{{Name: "in.example", Aliases: []string{"alias.example"}, Transport: "x", Delimiter: "+", Sources: all}}})
+		start := time.Now()
+		if got := resolve(t, table, stranger, "<a+b@alias.example>"); got != down || time.Since(start) != 20*time.Second {
+			t.Errorf("got %s after %s", got, time.Since(start))
+		}
+	})
+}
+
 func TestRouteAsksNoNetwork(t *testing.T) {
 	d := &directory{known: "one@in.example "}
 	table := newTable(t, Config{Domains: []Domain{{Name: "in.example", Transport: "exchange", RecipientFiles: []string{writeList(t, "file\n")}, Sources: []recipients.Named{named("ldap:ad", d)}}}})

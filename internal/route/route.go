@@ -65,6 +65,9 @@ type Config struct {
 	// AsksMX tells, by name, the transports that look up the MX of the recipient's
 	// domain. It is needed for those that the transport map names.
 	AsksMX map[string]bool
+	// LookupTimeout is how long one RCPT may wait for sources and tables together;
+	// default 30 s.
+	LookupTimeout time.Duration
 }
 
 // Domain is one entry for one listener.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"gatepost/internal/mail"
 	"gatepost/internal/rewrite"
@@ -26,7 +27,12 @@ type Table struct {
 	srs     *srs.Rewriter   // nil: there are no such addresses
 	asksMX  map[string]bool
 	log     *slog.Logger
+	budget  time.Duration
 }
+
+// defaultBudget is well below the five minutes that a client has to wait for the
+// answer to RCPT (RFC 5321 §4.5.3.2.3).
+const defaultBudget = 30 * time.Second
 
 // domains finds the entry of a domain: by name, or the one for any other.
 type domains struct {
@@ -46,6 +52,10 @@ func New(cfg Config) (*Table, []error) {
 		srs:        cfg.SRS,
 		asksMX:     cfg.AsksMX,
 		log:        cfg.Log,
+		budget:     cfg.LookupTimeout,
+	}
+	if t.budget <= 0 {
+		t.budget = defaultBudget
 	}
 	if t.log == nil {
 		t.log = discard()
