@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
+	"path"
+	"runtime"
+	"strings"
 	"sync"
 	"time"
 
 	"gatepost/internal/mail"
+	"gatepost/internal/message"
 )
 
 // Run asks every block about the message, within the time of budget, and returns
@@ -116,7 +119,8 @@ var ErrBusy = errors.New("busy")
 
 // failure is the finding for a module that cannot say.
 func failure(ctx context.Context, b *Block, err error) mail.Finding {
-	f := mail.Finding{Module: b.Use, Symbol: SymbolError, Result: mail.Unknown, Reason: err.Error()}
+	// The error may quote what an engine or the message said.
+	f := mail.Finding{Module: b.Use, Symbol: SymbolError, Result: mail.Unknown, Reason: message.SafeText(err.Error(), maxReason)}
 	switch {
 	case errors.Is(err, ErrBusy):
 		f.Symbol = SymbolBusy
@@ -131,9 +135,30 @@ func failure(ctx context.Context, b *Block, err error) mail.Finding {
 func call(ctx context.Context, in *Input, b *Block) (a answer) {
 	defer func() {
 		if p := recover(); p != nil {
-			a.err = fmt.Errorf("panic in %s: %v\n%s", b.Use, p, debug.Stack())
+			a.err = fmt.Errorf("panic in %s: %s (%s)", b.Use, message.SafeText(fmt.Sprint(p), maxReason/4), callers())
 		}
 	}()
 	a.findings, a.err = b.Module.Scan(ctx, in)
 	return a
+}
+
+// maxReason bounds what is told of a failure, in bytes.
+const maxReason = 1000
+
+// callers says in one line where a panic came from, the innermost place first.
+func callers() string {
+	pc := make([]uintptr, 64)
+	frames := runtime.CallersFrames(pc[:runtime.Callers(0, pc)])
+	var places []string
+	panicked := false
+	for more := true; more && len(places) < 12; {
+		var f runtime.Frame
+		f, more = frames.Next()
+		inRuntime := strings.HasPrefix(f.Function, "runtime.")
+		if panicked && !inRuntime {
+			places = append(places, fmt.Sprintf("%s:%d", path.Base(f.File), f.Line))
+		}
+		panicked = panicked || inRuntime && strings.HasSuffix(f.Function, "panic")
+	}
+	return strings.Join(places, " < ")
 }

@@ -69,11 +69,17 @@ func TestEveryBlockHasAReportInItsPlace(t *testing.T) {
 
 func TestModuleThatPanicsIsUnknownAndTheOthersGoOn(t *testing.T) {
 	reports := scan.Run(t.Context(), input(t, plain), []scan.Block{
-		{Key: "1", Use: "bad", Module: module(func(context.Context, *scan.Input) ([]mail.Finding, error) { panic("index out of range") })},
+		{Key: "1", Use: "bad", Module: module(func(context.Context, *scan.Input) ([]mail.Finding, error) {
+			panic("index\nout of range \u202e" + strings.Repeat("x", 5000))
+		})},
 		{Key: "2", Use: "good", Module: module(func(context.Context, *scan.Input) ([]mail.Finding, error) { return found("x"), nil })},
 	}, time.Minute, nil)
-	if reports[0].Worst() != mail.Unknown || !strings.Contains(reports[0].Findings[0].Reason, "index out of range") {
+	reason := reports[0].Findings[0].Reason
+	if reports[0].Worst() != mail.Unknown || !strings.Contains(reason, "panic in bad: index") || !strings.Contains(reason, "(run_test.go:") {
 		t.Errorf("report %+v", reports[0])
+	}
+	if len(reason) > 1024 || strings.ContainsAny(reason, "\n\u202e") {
+		t.Errorf("the reason is not one safe line: %q", reason)
 	}
 	if reports[1].Worst() != mail.Match {
 		t.Errorf("report %+v", reports[1])
