@@ -57,8 +57,10 @@ func TestTheExampleIsValid(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "recipients.txt"), []byte("anna@example.com\n"), 0o600); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{"recipients.txt": "anna@example.com\n", "denied.txt": "192.0.2.66 wrote spam\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	cfg, problems := load("gatepost.example.toml", dir, text, testHost("gw.example.com"))
 	for _, p := range problems {
