@@ -25,28 +25,35 @@ func openMessage(name string) (io.ReadCloser, error) {
 	}{wireForm(file), file}, nil
 }
 
-// wireForm is the message in r with the line ends of mail.
+// wireForm is the message in r with the line ends of mail. A file that has them at
+// its start is left as it is, with whatever bare ones it holds: they are part of
+// the message.
 func wireForm(r io.Reader) io.Reader {
 	const enough = 64 << 10
 	b := bufio.NewReaderSize(r, enough)
 	start, _ := b.Peek(enough)
 	if bytes.HasPrefix(start, []byte("From ")) {
+		// No mbox line is so long that its end is not among what was read.
 		if end := bytes.IndexByte(start, '\n'); end >= 0 {
 			_, _ = b.Discard(end + 1)
 			start = start[end+1:]
 		}
 	}
-	if bytes.Contains(start, []byte("\r\n")) || !bytes.Contains(start, []byte("\n")) {
+	if bytes.Contains(start, []byte("\r\n")) {
 		return b
 	}
-	return &crlfReader{in: b}
+	return &crlfReader{in: b, decided: bytes.Contains(start, []byte("\n"))}
 }
 
-// crlfReader puts a CR in front of each LF.
+// crlfReader puts a CR in front of each LF that has none.
 type crlfReader struct {
 	in   *bufio.Reader
 	rest []byte
+	last byte // the last byte that was read
 	err  error
+	// decided says that the file has the line ends of Unix; until then the first
+	// line end decides, and asIs says that it was one of mail.
+	decided, asIs bool
 }
 
 // Read implements io.Reader.
@@ -55,17 +62,36 @@ func (c *crlfReader) Read(p []byte) (int, error) {
 		if c.err != nil {
 			return 0, c.err
 		}
-		var line []byte
-		line, c.err = c.in.ReadSlice('\n')
-		if errors.Is(c.err, bufio.ErrBufferFull) {
-			c.err = nil
-		}
-		c.rest = append(c.rest[:0], line...)
-		if n := len(c.rest); n > 0 && c.rest[n-1] == '\n' {
-			c.rest = append(c.rest[:n-1], '\r', '\n')
-		}
+		c.fill()
 	}
 	n := copy(p, c.rest)
 	c.rest = c.rest[n:]
 	return n, nil
+}
+
+// fill reads a line, or a piece of a long one.
+func (c *crlfReader) fill() {
+	var line []byte
+	line, c.err = c.in.ReadSlice('\n')
+	if errors.Is(c.err, bufio.ErrBufferFull) {
+		c.err = nil
+	}
+	c.rest = append(c.rest[:0], line...)
+	n := len(line)
+	if n == 0 {
+		return
+	}
+	before := c.last
+	if n > 1 {
+		before = line[n-2]
+	}
+	if c.last = line[n-1]; c.last != '\n' {
+		return
+	}
+	if !c.decided {
+		c.decided, c.asIs = true, before == '\r'
+	}
+	if !c.asIs && before != '\r' {
+		c.rest = append(c.rest[:n-1], '\r', '\n')
+	}
 }
