@@ -362,7 +362,7 @@ func TestAnAnswerThatDripsIsCutOff(t *testing.T) {
 func TestTheSenderIsGoneWhileClamdScans(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t)
-		s := f.scanner(t, Config{})
+		s := f.scanner(t, Config{Canary: time.Hour}) // it would hang as well
 		defer stop(t, s, f)
 		synctest.Wait()
 		f.with(func() { f.takeover = func(_ net.Conn, r *bufio.Reader) { _, _ = io.Copy(io.Discard, r) } })
