@@ -80,6 +80,21 @@ func (m *model) snapshot() map[mail.ID]fate {
 	return maps.Clone(m.msgs)
 }
 
+// doubted is what was known before a copy was made, but for the items that somebody
+// began to finish before it was there.
+func doubted(before, after map[mail.ID]fate) map[mail.ID]fate {
+	for id, f := range before {
+		f.done = append([]doneFate(nil), f.done...)
+		for i, d := range f.done {
+			if d == kept && after[id].done[i] != kept {
+				f.done[i] = maybe
+			}
+		}
+		before[id] = f
+	}
+	return before
+}
+
 // commit puts a message into the spool and the model.
 func (m *model) commit(s *Spool, body []byte, items int) (mail.ID, error) {
 	id := mail.NewID()
