@@ -8,7 +8,7 @@ import (
 // the likeliest first.
 func (b *builder) describe(p *Part, blk block, e entity) (bounds []string) {
 	var v values
-	typed := 0
+	typed, hidden := 0, true
 	for _, f := range blk.fields {
 		if f.name == fieldDisposition && p.Disposition == "" {
 			p.Disposition = parseStructured(f.value).head
@@ -25,6 +25,7 @@ func (b *builder) describe(p *Part, blk block, e entity) (bounds []string) {
 			p.mime = clean && f.clean
 		}
 		typed++
+		hidden = hidden && !f.clean
 		for _, r := range paramReadings(s.params, "boundary") {
 			v.add(r)
 			v.add(decodeWords(r))
@@ -41,6 +42,9 @@ func (b *builder) describe(p *Part, blk block, e entity) (bounds []string) {
 		if e.digest && typed == 0 {
 			p.Types[0] = "message/rfc822"
 		}
+	}
+	if typed > 0 && hidden { // some programs see no such field
+		p.Types = addString(p.Types, "text/plain")
 	}
 	if p.nameFields(blk.fields) {
 		for _, f := range blk.fields {

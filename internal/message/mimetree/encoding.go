@@ -41,12 +41,13 @@ type encodings struct {
 // fields, the likeliest first.
 func readEncodings(fields []field) encodings {
 	var e encodings
-	seen := 0
+	seen, hidden := 0, true
 	for _, f := range fields {
 		if f.name != fieldEncoding {
 			continue
 		}
 		seen++
+		hidden = hidden && !f.clean
 		value := strings.ToLower(strings.Trim(f.value, " \t"))
 		if name, ok := encodingNames[value]; ok {
 			e.add(name)
@@ -69,7 +70,7 @@ func readEncodings(fields []field) encodings {
 	if len(e.list) > 1 || len(e.list) == 1 && e.unknown && seen > 1 {
 		e.unclear = true
 	}
-	if e.unclear || e.unknown || len(e.list) == 0 {
+	if e.unclear || e.unknown || hidden { // some programs see no such field
 		e.add(Identity)
 	}
 	return e

@@ -464,6 +464,25 @@ func TestAnOrdinaryMailGivesNoFinding(t *testing.T) {
 	}
 }
 
+// A program that does not see the field shows the text as it stands.
+func TestWhatIsDescribedByAHiddenFieldIsReadWithoutItToo(t *testing.T) {
+	const text = "see https://evil.example/ now\r\n"
+	for _, field := range []string{"\r\nContent-Transfer-Encoding: base64\r\nContent-Type: image/png", "Content-Transfer-Encoding  base64\r\nContent-Type  image/png"} {
+		tree := read(t, field+"\r\n\r\n"+text)
+		root, found := tree.Parts[0], false
+		for _, c := range root.Contents {
+			data, err := io.ReadAll(c.Open())
+			if err != nil {
+				t.Fatal(err)
+			}
+			found = found || strings.HasSuffix(string(data), text)
+		}
+		if !found || !slices.Contains(root.Types, "text/plain") {
+			t.Errorf("%q: types %v, the text is read: %v", field, root.Types, found)
+		}
+	}
+}
+
 func FuzzRead(f *testing.F) {
 	for _, tr := range tricks(f) {
 		f.Add([]byte(tr.msg))
