@@ -83,6 +83,7 @@ func (s *Scanner) scan(ctx context.Context, d *mail.Delivery) mail.Outcome {
 		condemn(&env, refused.Reason)
 		return s.resolve(g, m, g.plan(m, header, nil, d.ID.N+1))
 	}
+	well := s.wellFor(g, &env)
 	var seen *inspection
 	if n := s.cfg.Suspects.Count(id); n >= maxStalls {
 		condemn(&env, toBlame)
@@ -93,7 +94,7 @@ func (s *Scanner) scan(ctx context.Context, d *mail.Delivery) mail.Outcome {
 		switch {
 		case ctx.Err() != nil:
 			return mail.Outcome{Status: mail.Deferred, Reply: notYetIt.Reply(), Cause: reason}
-		case s.stalled(&env):
+		case s.stalled(&env, well):
 			condemn(&env, toBlame+": "+reason)
 		case time.Since(env.Received) < s.cfg.Patience:
 			return mail.Outcome{Status: mail.Deferred, Reply: notYetIt.Reply(), Cause: reason}
@@ -122,11 +123,22 @@ func (s *Scanner) mustWait(env *mail.Envelope) (string, bool) {
 	return "", false
 }
 
-// stalled counts a scan in which a module ran out of time, or broke, that works for
-// other messages; after three the message is to blame.
-func (s *Scanner) stalled(env *mail.Envelope) bool {
+// wellFor are the modules of the message's flows that work, before they see it.
+func (s *Scanner) wellFor(g *Gateway, env *mail.Envelope) map[string]bool {
+	well := make(map[string]bool)
+	for _, f := range g.flowsOf(env) {
+		for _, b := range f.Blocks {
+			well[b.Use] = s.cfg.Healthy(b.Use)
+		}
+	}
+	return well
+}
+
+// stalled counts a scan in which a module ran out of time, or broke, that was well
+// before it saw the message; after three the message is to blame.
+func (s *Scanner) stalled(env *mail.Envelope, well map[string]bool) bool {
 	if !slices.ContainsFunc(env.Findings, func(f mail.Finding) bool {
-		return f.Result == mail.Unknown && (f.Symbol == scan.SymbolTimeout || f.Symbol == scan.SymbolError) && s.cfg.Healthy(f.Module)
+		return f.Result == mail.Unknown && (f.Symbol == scan.SymbolTimeout || f.Symbol == scan.SymbolError) && well[f.Module]
 	}) {
 		return false
 	}

@@ -243,6 +243,11 @@ func (w *toyWriter) write(s string) {
 	if w.err == nil {
 		_, w.err = w.f.WriteString(s)
 	}
+	if w.err == nil && w.toy.is(toyInPlace) {
+		// Each piece is on the disk when the next begins, so that a kill at a sync finds
+		// half a message whatever the timing is.
+		w.err = w.f.Sync()
+	}
 }
 
 func (w *toyWriter) commit() error {
