@@ -149,6 +149,24 @@ func TestMarkedMailCarriesTheTagForTheRecipientsOfTheFlow(t *testing.T) {
 	}
 }
 
+func TestTagStandsApartFromTheSubject(t *testing.T) {
+	for came, want := range map[string]string{
+		"Subject: hello\n":               "Subject: [SPAM] hello\n",
+		"Subject:hello\n":                "Subject: [SPAM] hello\n",
+		"Subject:=?utf-8?q?hello?=\n":    "Subject: [SPAM] =?utf-8?q?hello?=\n",
+		"Subject:\n":                     "Subject: [SPAM]\n",
+		"subject :\n folded\n":           "subject : [SPAM]\n folded\n",
+		"Subject:\tx\nSubject: second\n": "Subject: [SPAM]\tx\nSubject: second\n",
+		"Subject: [SPAM] again\n":        "Subject: [SPAM] again\n",
+	} {
+		r := newRig(t, rigOptions{content: contentFlow(mail.ActionDeliver)})
+		got := r.accept(r.envelope("ada@out.example", "bob@in.example"), crlf(came+"X-Test: spam\n\nbody\n"))
+		if out := r.deliveredItem(got, 0); !strings.HasSuffix(out, "\r\n"+crlf(want+"X-Test: spam\n\nbody\n")) {
+			t.Errorf("%q became\n%s", came, out)
+		}
+	}
+}
+
 func TestDiscardedMailIsAcceptedAndGone(t *testing.T) {
 	r := newRig(t, rigOptions{content: contentFlow(mail.ActionDiscard)})
 	if reply := r.receive(r.envelope("ada@out.example", "bob@in.example"), saying("virus")); reply.Code != 250 {

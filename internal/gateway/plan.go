@@ -233,7 +233,11 @@ func tagSubject(b *strings.Builder, header *message.Header, tag string) []mail.R
 		if strings.HasPrefix(strings.TrimSpace(rest), strings.TrimSpace(tag)) {
 			return nil // it came back to us
 		}
-		return []mail.Replacement{{Span: mail.Span{Start: at, End: at}, Text: []byte(" " + strings.TrimSpace(tag))}}
+		text := " " + strings.TrimSpace(tag)
+		if rest != "" && !strings.ContainsAny(rest[:1], " \t\r") {
+			text += " " // an encoded word stands between blanks (RFC 2047 §5)
+		}
+		return []mail.Replacement{{Span: mail.Span{Start: at, End: at}, Text: []byte(text)}}
 	}
 	b.WriteString("Subject: " + strings.TrimSpace(tag) + "\r\n")
 	return nil

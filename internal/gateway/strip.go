@@ -25,7 +25,7 @@ func stripParts(b *strings.Builder, edits *mail.Edits, header *message.Header, s
 		}
 		span := mail.Span{Start: outer.Header.Start, End: outer.Body.End}
 		if outer.Parent == nil {
-			span = mail.Span{Start: header.Size, End: outer.Body.End}
+			span = mail.Span{Start: bodyStart(header, outer), End: outer.Body.End}
 		}
 		spans = append(spans, stripped{span, outer.Parent == nil, nameOf(p), seen.rulesAbout(p.Path)})
 	}
@@ -35,12 +35,52 @@ func stripParts(b *strings.Builder, edits *mail.Edits, header *message.Header, s
 			// The message is the attachment: its header stays, but for what says how
 			// to read the body.
 			b.WriteString("MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n")
-			edits.Cut = withSpans(edits.Cut, contentFields(header))
+			edits.Cut = before(withSpans(edits.Cut, contentFields(header)), s.Start)
+			// The Subject, with its tag, may go as well.
+			edits.Replace = slices.DeleteFunc(edits.Replace, func(r mail.Replacement) bool { return r.Start >= s.Start })
+			text = emptyLine(header, s.Start) + text
 		} else {
 			text = "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\nContent-Disposition: inline\r\n\r\n" + text
 		}
 		edits.Replace = append(edits.Replace, mail.Replacement{Span: s.Span, Text: []byte(text)})
 	}
+}
+
+// bodyStart is where the body of a message begins for the program that sees it
+// first: what one of them shows must go, even where it stands in the header
+// section for all others.
+func bodyStart(header *message.Header, p *mimetree.Part) int64 {
+	start := min(header.Size, p.Body.Start)
+	for _, c := range p.Contents {
+		start = min(start, c.Raw.Start)
+	}
+	return start
+}
+
+// emptyLine is what must stand at a place of the message to make it the end of the
+// header section: nothing where an empty line stands in front of it already.
+func emptyLine(header *message.Header, at int64) string {
+	fields := header.Fields()
+	if at == header.Size && (len(fields) == 0 && at > 0 || len(fields) > 0 && fields[len(fields)-1].Span.End < at) {
+		return ""
+	}
+	for _, f := range fields {
+		if f.Span.Start < at && at <= f.Span.End && !strings.HasSuffix(f.Raw()[:at-f.Span.Start], "\r\n") {
+			return "\r\n\r\n"
+		}
+	}
+	return "\r\n"
+}
+
+// before keeps what ends at a place or in front of it.
+func before(spans []mail.Span, at int64) []mail.Span {
+	var kept []mail.Span
+	for _, s := range spans {
+		if s.Start < at {
+			kept = append(kept, mail.Span{Start: s.Start, End: min(s.End, at)})
+		}
+	}
+	return kept
 }
 
 // stripped is a stretch of the message that goes, with the names in it and the

@@ -127,3 +127,21 @@ ZHJvcCBtZQ==
 		}
 	}
 }
+
+// Without an empty line the notice would become a part of the header section.
+func TestNoticeStandsBehindAnEmptyLine(t *testing.T) {
+	for _, came := range []string{"X-Strip: 1\r\n", "X-Strip: 1", "X-Strip: 1\r\nContent-Type: text/html", "X-Strip: 1\r\n\r\n", "X-Strip: 1\r\n\r\nbody"} {
+		r := newRig(t, rigOptions{content: stripFlow()})
+		got := r.accept(r.envelope("ada@out.example", "bob@in.example"), came)
+		for i, item := range got.items {
+			if item.Transport == gateway.QuarantineTransport {
+				continue
+			}
+			out := r.deliveredItem(got, i)
+			header, text, ok := strings.Cut(out, "\r\n\r\n")
+			if !ok || !strings.HasPrefix(strings.TrimLeft(text, "\r\n"), "An attachment was removed") || strings.Count(header, "Content-Type") != 1 {
+				t.Errorf("%q became\n%s", came, out)
+			}
+		}
+	}
+}
