@@ -15,6 +15,9 @@
 // slow sessions, large messages at once, a million queued messages. For these it
 // uses the generator in bench/load, because smtp-source cannot make such load.
 //
+// The part scan does the same with what is in the mail looked at: Gatepost with a
+// full content flow beside Postfix with rspamd as milter.
+//
 // See docs/benchmarks.md.
 package main
 
@@ -36,6 +39,8 @@ type options struct {
 	gatepost string
 	dir      string
 	only     string
+	mail     string
+	spam     string
 	short    bool
 	verbose  bool
 	rounds   int
@@ -47,7 +52,9 @@ func main() {
 	var o options
 	flag.StringVar(&o.gatepost, "gatepost", "bin/gatepost", "binary to measure")
 	flag.StringVar(&o.dir, "dir", ".scratch/bench", "directory for spools and logs; it should be on the disk that a server would use")
-	flag.StringVar(&o.only, "only", "", "comma-separated parts to run: relay, idle, slow, mixed, large, queue; default all")
+	flag.StringVar(&o.only, "only", "", "comma-separated parts to run: relay, scan, idle, slow, mixed, large, queue; default all")
+	flag.StringVar(&o.mail, "mail", "", "directory of raw messages, or pattern of their files, for the part scan; default generated ones")
+	flag.StringVar(&o.spam, "spam", "", "the same for spam, which is only learned from")
 	flag.BoolVar(&o.short, "short", false, "a taste: fewer jobs, fewer messages, smaller numbers")
 	flag.BoolVar(&o.verbose, "v", false, "print each measurement to standard error")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of each relay job; the median is reported")
@@ -77,7 +84,7 @@ func run(ctx context.Context, o options) error {
 		name string
 		run  func(context.Context) error
 	}{
-		{"relay", b.relay}, {"idle", b.idleSessions}, {"slow", b.slowSessions}, {"mixed", b.mixedSizes},
+		{"relay", b.relay}, {"scan", b.scan}, {"idle", b.idleSessions}, {"slow", b.slowSessions}, {"mixed", b.mixedSizes},
 		{"large", b.largeMessages}, {"queue", b.longQueue},
 	}
 	var errs []error
@@ -107,9 +114,10 @@ func wanted(only, name string) bool {
 
 // bench is one run.
 type bench struct {
-	o    options
-	dir  string // absolute, emptied
-	load string // the load generator's binary
+	o      options
+	dir    string // absolute, emptied
+	load   string // the load generator's binary
+	meters meters
 }
 
 func newBench(o options) (*bench, error) {

@@ -18,6 +18,8 @@ type job struct {
 	reuse           bool   // one connection for many messages
 	messages        int    // for Postfix; Gatepost is given more, to take as long
 	to              string // default user@bench.example
+	// send is the load instead of smtp-source.
+	send func(ctx context.Context, addr string) error
 }
 
 func (j job) String() string {
@@ -104,7 +106,7 @@ func (b *bench) measure(ctx context.Context, ms *meters, j job, name string) (r 
 	defer func() { err = errors.Join(err, sink.stop()) }()
 	var s *server
 	if name == "Postfix" {
-		s, err = b.newPostfix(ms, sinkAddr, j.sessions)
+		s, err = b.newPostfix(ms, sinkAddr, j.sessions, nil)
 	} else {
 		s, err = b.newGatepost(ms, sinkAddr, gatepostSettings{})
 	}
@@ -142,7 +144,11 @@ func runJob(ctx context.Context, s *server, sink *mailSink, j job) (result, erro
 	}
 	memory := s.meter.watchMemory(500 * time.Millisecond)
 	start := time.Now()
-	err = source(ctx, s.addr, j)
+	if j.send != nil {
+		err = j.send(ctx, s.addr)
+	} else {
+		err = source(ctx, s.addr, j)
+	}
 	r := result{messages: j.messages, taken: time.Since(start)}
 	if err == nil {
 		err = sink.await(ctx, before, j.messages)

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -111,6 +113,7 @@ name = "in"
 protocol = "smtp"
 address = [%q]
 tls = "off"
+%s
 
 [[domain]]
 name = "bench.example"
@@ -133,10 +136,13 @@ kind = "smtp"
 hosts = ["127.0.0.1:12529"]
 tls = "off"
 retry = { delays = ["1h"], give_up_after = "5d", warn_after = "4d" }
-`
+%s`
+
+// adminAddr is where Gatepost has its metrics.
+const adminAddr = "127.0.0.1:12580"
 
 // gatepostSettings vary the configuration.
-type gatepostSettings struct{ limits, transport string }
+type gatepostSettings struct{ limits, listener, transport, tables string }
 
 // newGatepost is a Gatepost that relays to next. It can be started again on the
 // same data.
@@ -148,9 +154,10 @@ func (b *bench) newGatepost(ms *meters, next string, s gatepostSettings) (*serve
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make directory: %w", err)
 	}
-	const addr, admin = "127.0.0.1:12525", "127.0.0.1:12580"
+	const addr, admin = "127.0.0.1:12525", adminAddr
 	file := filepath.Join(dir, "gatepost.toml")
-	text := fmt.Sprintf(gatepostConfig, filepath.Join(dir, "data"), filepath.Join(dir, "log"), admin, s.limits, addr, next, s.transport)
+	text := fmt.Sprintf(gatepostConfig, filepath.Join(dir, "data"), filepath.Join(dir, "log"), admin, s.limits,
+		addr, s.listener, next, s.transport, s.tables)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("configure Gatepost: %w", err)
 	}
@@ -189,6 +196,23 @@ func awaitReady(addr, admin string, p *process) error {
 			return fmt.Errorf("server is not ready: %w", err)
 		}
 	}
+}
+
+// awaitListener waits until somebody listens there.
+func awaitListener(addr string, p *process) error {
+	deadline := time.Now().Add(time.Minute)
+	for time.Now().Before(deadline) {
+		c, err := net.DialTimeout("tcp", addr, 5*time.Second)
+		if err == nil {
+			return c.Close()
+		}
+		select {
+		case <-p.done:
+			return fmt.Errorf("%s ended: %v", p.cmd.Path, p.err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return fmt.Errorf("nobody listens at %s", addr)
 }
 
 func greets(addr string) error {
@@ -234,8 +258,8 @@ func postfixParams() map[string]string {
 	}
 }
 
-// newPostfix is a Postfix that relays to next.
-func (b *bench) newPostfix(ms *meters, next string, sessions int) (*server, error) {
+// newPostfix is a Postfix that relays to next, with more lines of main.cf.
+func (b *bench) newPostfix(ms *meters, next string, sessions int, more map[string]string) (*server, error) {
 	dir := filepath.Join(b.dir, "postfix")
 	if err := os.RemoveAll(dir); err != nil {
 		return nil, fmt.Errorf("empty directory: %w", err)
@@ -244,7 +268,9 @@ func (b *bench) newPostfix(ms *meters, next string, sessions int) (*server, erro
 		return nil, fmt.Errorf("make directory: %w", err)
 	}
 	srv := &server{name: "Postfix", addr: "127.0.0.1:12526", dir: dir, meter: ms.newMeter()}
-	p, err := postfix.New(postfix.Config{Dir: dir, Listen: srv.addr, Next: next, Params: postfixParams(), Processes: sessions + 50})
+	params := postfixParams()
+	maps.Copy(params, more)
+	p, err := postfix.New(postfix.Config{Dir: dir, Listen: srv.addr, Next: next, Params: params, Processes: sessions + 50})
 	if err != nil {
 		return nil, err
 	}

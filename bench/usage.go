@@ -26,6 +26,7 @@ import (
 type meter struct {
 	cgroup string // directory; "" without
 	pid    int
+	beside int // another process that counts with its tree; 0 for none
 }
 
 // meters makes names for cgroups that do not repeat within a run.
@@ -111,7 +112,11 @@ func (m *meter) cpu() (time.Duration, error) {
 // pids are the processes now.
 func (m *meter) pids() []int {
 	if m.cgroup == "" {
-		return tree(m.pid)
+		pids := tree(m.pid)
+		if m.beside != 0 {
+			pids = append(pids, tree(m.beside)...)
+		}
+		return pids
 	}
 	procs, err := os.ReadFile(filepath.Join(m.cgroup, "cgroup.procs"))
 	if err != nil {

@@ -6,6 +6,7 @@
 //	load -mode slow -n 2000 127.0.0.1:2525      sessions that send a line a second
 //	load -mode mixed -n 5000 127.0.0.1:2525     70% 4 kB, 20% 40 kB, 9% 400 kB, 1% 4 MB
 //	load -mode large -n 100 -size 52428800 …    all at once
+//	load -mode files -n 5000 -dir mail …        the messages of the files, in turn
 //
 // In the modes idle and slow it prints "ready" when all sessions stand, and ends
 // when its standard input ends. Clients come from several loopback addresses, so
@@ -31,13 +32,17 @@ import (
 type settings struct {
 	mode, addr, from, to string
 	n, sessions, size    int
+	dir                  string
+	xclient              bool
 }
 
 func main() {
 	var s settings
-	flag.StringVar(&s.mode, "mode", "mixed", "idle, slow, mixed or large")
-	flag.IntVar(&s.n, "n", 1000, "sessions (idle, slow) or messages (mixed, large)")
-	flag.IntVar(&s.sessions, "sessions", 20, "sessions of mixed")
+	flag.StringVar(&s.mode, "mode", "mixed", "idle, slow, mixed, large or files")
+	flag.IntVar(&s.n, "n", 1000, "sessions (idle, slow) or messages (mixed, large, files)")
+	flag.IntVar(&s.sessions, "sessions", 20, "sessions of mixed and files")
+	flag.StringVar(&s.dir, "dir", "", "directory of raw messages, one in a file (files)")
+	flag.BoolVar(&s.xclient, "xclient", false, "stand for clients in the Internet, by XCLIENT (files)")
 	flag.IntVar(&s.size, "size", 50<<20, "bytes of a large message")
 	flag.StringVar(&s.from, "from", "load@client.example", "sender")
 	flag.StringVar(&s.to, "to", "user@bench.example", "recipient")
@@ -56,9 +61,11 @@ func run(s settings) error {
 	case "slow":
 		return s.hold(s.dribble)
 	case "mixed":
-		return s.each(s.sessions, func() int { return mixedSize(rand.IntN(100)) })
+		return s.each(s.sessions, func(c *wire.Conn, _ int) error { return s.message(c, mixedSize(rand.IntN(100))) })
 	case "large":
-		return s.each(s.n, func() int { return s.size })
+		return s.each(s.n, func(c *wire.Conn, _ int) error { return s.message(c, s.size) })
+	case "files":
+		return s.files()
 	}
 	return fmt.Errorf("unknown mode %q", s.mode)
 }
@@ -146,8 +153,9 @@ func mixedSize(percent int) int {
 	return 4_000_000
 }
 
-// each sends n messages over so many sessions.
-func (s settings) each(sessions int, size func() int) error {
+// each sends n messages over so many sessions; send is given the number of the
+// message.
+func (s settings) each(sessions int, send func(c *wire.Conn, i int) error) error {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	errs := make(chan error, sessions)
@@ -159,11 +167,14 @@ func (s settings) each(sessions int, size func() int) error {
 				return
 			}
 			defer c.Quit()
-			for next.Add(1) <= int64(s.n) {
-				if err := s.message(c, size()); err != nil {
-					errs <- err
-					return
-				}
+			if s.xclient {
+				err = standFor(c, i)
+			}
+			for n := next.Add(1); err == nil && n <= int64(s.n); n = next.Add(1) {
+				err = send(c, int(n)-1)
+			}
+			if err != nil {
+				errs <- err
 			}
 		})
 	}
