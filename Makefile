@@ -1,5 +1,5 @@
-# Gatepost. `make build` and `make run` need Go and nothing else; `make test`,
-# `make check` and `make bench` bring what they need along (scripts/deps).
+# Gatepost. `make build` needs Go and nothing else; `make run`, `make test`, `make
+# check` and `make bench` bring what they need along (scripts/deps).
 
 SHELL := /bin/bash
 export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
@@ -22,7 +22,8 @@ help: ## this list
 build: ## bin/gatepost, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/gatepost ./cmd/gatepost
 
-run: build ## build, then show Gatepost at work in a scratch directory and stay up
+run: build ## build, then show Gatepost at work in a scratch directory and stay up; brings clamd along
+	scripts/deps clamd || echo "no clamd: the demonstration leaves the virus out" >&2
 	bin/gatepost demo $(RUNFLAGS)
 
 test: ## every test, with real peers; installs Debian packages that are missing
