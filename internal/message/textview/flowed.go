@@ -29,7 +29,15 @@ func flowOf(tree *mimetree.Tree, p *mimetree.Part) (flow, error) {
 		return flow{}, fmt.Errorf("read header: %w", err)
 	}
 	value := strings.ToLower(message.ParseHeader(section).Get("Content-Type"))
-	value = strings.NewReplacer(" ", "", "\t", "", `"`, "").Replace(value)
+	if !strings.Contains(value, ";") {
+		return flow{}, nil
+	}
+	value = strings.Map(func(r rune) rune {
+		if r == ' ' || r == '\t' || r == '"' {
+			return -1
+		}
+		return r
+	}, value)
 	return flow{
 		flowed: strings.Contains(value, ";format=flowed"),
 		delSp:  strings.Contains(value, ";delsp=yes"),

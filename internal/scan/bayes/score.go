@@ -155,7 +155,13 @@ func (t *table) share(token uint64, s *scopeCounts) (p, n float64) {
 
 // strongest returns the n tokens that said most for spam, or for ham.
 func (j *judgement) strongest(n int, spam bool) []evidence {
-	var list []evidence
+	count := 0
+	for _, e := range j.evidence {
+		if (e.odds > 0) == spam {
+			count++
+		}
+	}
+	list := make([]evidence, 0, count)
 	for _, e := range j.evidence {
 		if (e.odds > 0) == spam {
 			list = append(list, e)
