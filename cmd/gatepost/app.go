@@ -50,8 +50,8 @@ type app struct {
 	mu        sync.Mutex // one start, reload or stop at a time; never held by mail
 	gen       *generation
 	listeners map[string]*listener
-	serving sync.WaitGroup
-	stopped bool
+	serving   sync.WaitGroup
+	stopped   bool
 	// state is what /healthz and status show of the generation.
 	state atomic.Pointer[appState]
 }

@@ -89,6 +89,7 @@ var standards = []standard{
 	{5336, "SMTP Extension for Internationalized Email Addresses (replaced by 6531)", ""},
 	{5451, "Message Header Field for Indicating Message Authentication Status (replaced by 8601)", ""},
 	{5598, "Internet Mail Architecture", ""},
+	{5737, "IPv4 Address Blocks Reserved for Documentation", ""},
 	{5782, "DNS Blacklists and Whitelists", ""},
 	{5890, "Internationalized Domain Names for Applications: Definitions", ""},
 	{5891, "Internationalized Domain Names in Applications: Protocol", ""},

@@ -50,7 +50,7 @@ func TestAClientThatPassedIsTrustedForItsTime(t *testing.T) {
 		if !trusted(t, tr, "192.0.2.1") {
 			t.Error("not trusted for as long as was said")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if trusted(t, tr, "192.0.2.1") {
 			t.Error("trusted for longer: to be trusted must not make the time longer")
 		}
