@@ -26,6 +26,7 @@ type binder struct {
 	dir      string // for relative paths
 	problems []Problem
 	places   map[any]*place
+	stage    string // of the flow that is being bound
 }
 
 func (b *binder) problem(at pos, path string, f *fault) {
@@ -70,6 +71,9 @@ func (s scope) sub(name string) (schema, path string) {
 
 // table binds the keys of n, which may be nil where the file has no such table.
 func (b *binder) table(v reflect.Value, n *node, s scope) {
+	if v.Type() == reflect.TypeFor[Flow]() {
+		b.stage = stageText(n)
+	}
 	keys, known := b.restOf(v, n, s, b.keys(v, n, s))
 	if n == nil || !known {
 		return
@@ -79,6 +83,14 @@ func (b *binder) table(v reflect.Value, n *node, s scope) {
 			b.unknown(n.kids[name], name, s, keys)
 		}
 	}
+}
+
+// stageText is the stage of a flow, which its blocks depend on wherever it stands.
+func stageText(n *node) string {
+	if n == nil || n.kids["stage"] == nil {
+		return ""
+	}
+	return n.kids["stage"].text
 }
 
 // keys binds the keys that the fields of v have.
@@ -123,6 +135,8 @@ func (b *binder) field(v reflect.Value, n *node, k key, s scope, p *place) {
 		b.absent(v, k, s, p)
 	case t == reflect.TypeFor[Conditions]():
 		b.conditions(v.Addr().Interface().(*Conditions), n, s, p)
+	case t.Kind() == reflect.Map:
+		b.pairs(v, n, k, s, p)
 	case t.Kind() == reflect.Slice && isTable(t.Elem()):
 		b.tables(v, n, s, p)
 	case t.Kind() == reflect.Slice:
@@ -244,14 +258,25 @@ func (b *binder) unknown(n *node, name string, s scope, keys []key) {
 	}
 	known = append(known, notYetNames(s.schema)...)
 	f := &fault{rule: ruleUnknownKey, message: "there is no such key"}
-	if meant := closest(name, known); meant != "" {
+	if hint := elsewhere(schema); hint != "" {
+		f.hint = hint
+	} else if meant := closest(name, known); meant != "" {
 		f.hint = fmt.Sprintf("did you mean %s?", meant)
-	} else if blocks := blocksWith(name); s.schema == "flow.blocks" && len(blocks) > 0 {
+	} else if blocks := blocksWith(b.stage, name); s.schema == "flow.blocks" && len(blocks) > 0 {
 		f.hint = "it is a parameter of " + quotedList(blocks)
 	} else if home := sectionOf(name); home != "" {
 		f.hint = "it belongs in " + home
 	}
 	b.problem(n.key, path, f)
+}
+
+// elsewhere is about keys that people look for where they can't be.
+func elsewhere(schema string) string {
+	switch schema {
+	case "domain.flows.connect", "domain.flows.auth":
+		return "it belongs in `flows` of a [[listener]]: which domain mail is for is not known yet at that stage"
+	}
+	return ""
 }
 
 func quotedList(values []string) string {

@@ -66,6 +66,11 @@ func (v *validator) check() {
 	v.checkLearning()
 	v.checkFilters()
 	v.checkFlows()
+	v.checkDirectories()
+	v.checkServices()
+	v.checkRewrite()
+	v.checkSRS()
+	v.checkUsers()
 }
 
 func (v *validator) checkGlobal() {

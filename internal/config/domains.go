@@ -11,10 +11,7 @@ import (
 
 func (v *validator) checkDomains() {
 	c := v.cfg
-	transports := make([]Name, 0, len(c.Transports))
-	for i := range c.Transports {
-		transports = append(transports, c.Transports[i].Name)
-	}
+	transports := v.transportNames()
 	listeners := make([]Name, 0, len(c.Listeners))
 	for i := range c.Listeners {
 		listeners = append(listeners, c.Listeners[i].Name)
@@ -31,6 +28,9 @@ func (v *validator) checkDomains() {
 	v.checkRecipientFiles()
 }
 
+// delimiters are what may stand between a user's name and an extension.
+const delimiters = "+-_=.#~"
+
 func (v *validator) checkDomain(d *Domain) {
 	if d.Name == "*" {
 		if len(d.Aliases) > 0 {
@@ -40,9 +40,10 @@ func (v *validator) checkDomain(d *Domain) {
 			v.report(ruleAnyDomain, &d.Recipients, `"*" is every other domain: its recipients can't be listed`, "")
 		}
 	}
-	if c, size := utf8.DecodeRuneInString(d.RecipientDelimiter); d.RecipientDelimiter != "" && (size != len(d.RecipientDelimiter) || !strings.ContainsRune("+-_=.#~", c)) {
+	if c, size := utf8.DecodeRuneInString(d.RecipientDelimiter); d.RecipientDelimiter != "" && (size != len(d.RecipientDelimiter) || !strings.ContainsRune(delimiters, c)) {
 		v.report(ruleBadDelimiter, &d.RecipientDelimiter, fmt.Sprintf("%q is no delimiter", d.RecipientDelimiter), `it is one character, usually "+"`)
 	}
+	v.checkSources(d)
 	if d.RecipientDelimiter != "" && len(d.Recipients) == 0 {
 		v.report(ruleUnusedKey, &d.RecipientDelimiter, "is set, but there are no recipients to compare with", "add recipients, or take it out")
 	}
@@ -51,6 +52,31 @@ func (v *validator) checkDomain(d *Domain) {
 		t := &v.cfg.Transports[i]
 		if t.Name == d.Transport && t.Kind == "mx" && d.Name != "*" && t.Lookup.Zone == "" && len(t.Lookup.Query) == 0 {
 			v.warn(ruleWarnOwnMX, &d.Transport, fmt.Sprintf("sends mail for %s to the MX of %s, which usually is this host", d.Name, d.Name), `use a transport of kind "smtp" with the mail server as its host`)
+		}
+	}
+}
+
+// checkSources wants that whoever is asked about recipients is there.
+func (v *validator) checkSources(d *Domain) {
+	if !d.CatchAll.IsNull() && v.ok(&d.Recipients) {
+		switch {
+		case d.Name == "*":
+			v.report(ruleAnyDomain, &d.CatchAll, `"*" is every other domain: who is unknown there is not yours to say`, "")
+		case len(d.Recipients) == 0:
+			v.report(ruleUnusedKey, &d.CatchAll, "is set, but without recipients nobody is unknown", "add recipients, or take it out")
+		}
+	}
+	for i := range d.Recipients {
+		s := &d.Recipients[i]
+		v.sourceNamed(s.Kind, s.Arg, s)
+		if s.Kind != "callout" {
+			continue
+		}
+		for j := range v.cfg.Transports {
+			t := &v.cfg.Transports[j]
+			if t.Name == d.Transport && t.Name != "" && (t.Kind == "maildir" || t.Kind == "discard") {
+				v.report(ruleNoCallout, s, fmt.Sprintf("the transport %q is of kind %q: there is nobody to ask", t.Name, t.Kind), `list the recipients with "file:PATH"`)
+			}
 		}
 	}
 }

@@ -44,6 +44,8 @@ func writeFixtures(t *testing.T, dir string) {
 		"rsa512.pem":    pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(rsa512)}),
 		"password":      []byte("s3cret\n"),
 		"empty":         nil,
+		// As those in ../policy/access/testdata, of which this is one.
+		"country.mmdb": must(os.ReadFile("testdata/country.mmdb"))(t),
 	}
 	for name, data := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {

@@ -14,65 +14,109 @@ import (
 func (v *validator) checkFlows() {
 	c := v.cfg
 	uniqueNames(v, c.Flows, func(f *Flow) *Name { return &f.Name })
+	used := map[Name]bool{}
 	for i := range c.Listeners {
-		v.checkFlowNames(&c.Listeners[i].Flows)
+		v.checkFlowNames(&c.Listeners[i].Flows, used)
 	}
 	for i := range c.Domains {
-		v.checkFlowNames(&c.Domains[i].Flows)
+		v.checkFlowNames(&c.Domains[i].Flows, used)
 	}
 	for i := range c.Flows {
 		f := &c.Flows[i]
-		if f.Stage == "content" {
-			v.checkBlocks(f)
-		}
-		if f.Name != "" && v.ok(&f.Stage) && !v.usesFlow(f.Name) {
-			v.warn(ruleWarnUnusedFlow, f, "no listener and no domain names this flow: it looks at no mail", fmt.Sprintf("write flows = { content = %q } in a [[listener]]", f.Name))
+		v.checkBlocks(f)
+		v.checkFlowKeys(f)
+		if f.Name != "" && v.ok(&f.Stage) && !used[f.Name] {
+			v.warn(ruleWarnUnusedFlow, f, "no listener and no domain names this flow: it looks at nothing", fmt.Sprintf("write flows = { %s = %q } in a [[listener]]", f.Stage, f.Name))
 		}
 	}
 }
 
-// checkFlowNames wants that the flows are there and of the right stage.
-func (v *validator) checkFlowNames(flows *Flows) {
+// checkFlowNames wants that the flows are there and of the right stage, and notes that
+// they are used. flows are *Flows or *DomainFlows, whose keys are the stages.
+func (v *validator) checkFlowNames(flows any, used map[Name]bool) {
 	names := make([]Name, 0, len(v.cfg.Flows))
 	for i := range v.cfg.Flows {
 		names = append(names, v.cfg.Flows[i].Name)
 	}
-	v.named(ruleDanglingFlow, &flows.Content, "flow", names)
-	for i := range v.cfg.Flows {
-		f := &v.cfg.Flows[i]
-		if flows.Content != "" && f.Name == flows.Content && f.Stage != "content" && f.Stage != "" {
-			v.report(ruleWrongStage, &flows.Content, fmt.Sprintf("the flow %q is one of the stage %q, not %q", f.Name, shorten(f.Stage), "content"), "")
+	table := reflect.ValueOf(flows).Elem()
+	for _, k := range keysOf(table.Type()) {
+		name := table.Field(k.index).Addr().Interface().(*Name)
+		used[*name] = true
+		v.named(ruleDanglingFlow, name, "flow", names)
+		for i := range v.cfg.Flows {
+			f := &v.cfg.Flows[i]
+			if *name != "" && f.Name == *name && f.Stage != k.name && f.Stage != "" {
+				v.report(ruleWrongStage, name, fmt.Sprintf("the flow %q is one of the stage %q, not %q", f.Name, shorten(f.Stage), k.name), "")
+			}
 		}
 	}
 }
 
-func (v *validator) usesFlow(name Name) bool {
-	c := v.cfg
-	return slices.ContainsFunc(c.Listeners, func(l Listener) bool { return l.Flows.Content == name }) ||
-		slices.ContainsFunc(c.Domains, func(d Domain) bool { return d.Flows.Content == name })
+// checkFlowKeys refuses keys that flows of other stages have.
+func (v *validator) checkFlowKeys(f *Flow) {
+	if f.Stage != stageConnect && f.DelayReject && v.ok(&f.Stage) {
+		v.report(ruleUnusedKey, &f.DelayReject, fmt.Sprintf("is set, but only a flow of the stage %q can wait for the recipient", stageConnect), "take it out")
+	}
+	if f.Stage == stageAuth && f.Mode == "observe" {
+		v.report(ruleUnusedKey, &f.Mode, "a flow that only observes would let nobody in", "take it out")
+	}
 }
 
 func (v *validator) checkBlocks(f *Flow) {
 	for i := range f.Blocks {
 		b := &f.Blocks[i]
+		v.checkUse(f, b)
 		if b.Params == nil {
 			continue
 		}
-		if j := slices.IndexFunc(f.Blocks[:i], func(before Block) bool { return sameBlock(&before, b) }); j >= 0 && v.readable(b) {
+		if j := slices.IndexFunc(f.Blocks[:i], func(before Block) bool { return sameBlock(f.Stage, &before, b) }); j >= 0 && v.readable(b) {
 			v.report(ruleDuplicateBlock, &b.Use, fmt.Sprintf("%q stands in this flow a second time", b.Use), fmt.Sprintf("the first is in line %d", v.places[&f.Blocks[j].Use].line))
 		}
-		v.checkBlock(b)
+		v.checkBlock(f, b)
 	}
-	v.checkScores(f)
+	if f.Stage == stageContent {
+		v.checkScores(f)
+	}
+}
+
+// checkUse wants a block that there is, in a flow of its stage.
+func (v *validator) checkUse(f *Flow, b *Block) {
+	stages := stagesOf(b.Use)
+	switch {
+	case b.Use == "" || !v.ok(&f.Stage):
+	case len(stages) == 0:
+		uses := usesAt(f.Stage)
+		hint := "there are " + quotedList(uses)
+		if meant := closest(b.Use, usesAt("")); meant != "" {
+			hint = fmt.Sprintf("did you mean %q?", meant)
+		}
+		v.report(ruleBadChoice, &b.Use, fmt.Sprintf("there is no block %q", shorten(b.Use)), hint)
+	case f.Stage != "" && !slices.Contains(stages, f.Stage):
+		hint := "it belongs in a flow of the stage " + quotedList(stages)
+		if len(stages) == 1 {
+			hint += ", " + stageMoment(stages[0])
+		}
+		v.report(ruleWrongStage, &b.Use, fmt.Sprintf("a flow of the stage %q can't have the block %q", f.Stage, b.Use), hint)
+	}
+}
+
+// stageMoment says what is known at a stage.
+func stageMoment(stage string) string {
+	return map[string]string{
+		stageConnect:   "before the client is greeted",
+		stageAuth:      "where there is a name and a password",
+		stageRecipient: "where HELO, sender and recipient are known",
+		stageContent:   "where the message is there",
+	}[stage]
 }
 
 // sameBlock reports whether the second of two blocks would only do again what
 // the first did.
-func sameBlock(a, b *Block) bool {
+func sameBlock(stage string, a, b *Block) bool {
 	if a.Use != b.Use || a.Params == nil {
 		return false
 	}
-	if findBlock(a.Use).repeats {
+	if findBlock(stage, a.Use).repeats {
 		return reflect.DeepEqual(a.Params, b.Params)
 	}
 	return true
@@ -89,9 +133,14 @@ func (v *validator) readable(b *Block) bool {
 	return true
 }
 
-func (v *validator) checkBlock(b *Block) {
-	if b.Use == "score" && v.isSet(&b.Timeout) {
-		v.report(ruleUnusedKey, &b.Timeout, `the block "score" takes no time`, "take it out")
+func (v *validator) checkBlock(f *Flow, b *Block) {
+	kind := findBlock(f.Stage, b.Use)
+	if (b.Use == "score" || kind.stage != stageContent && kind.timeout == 0) && v.isSet(&b.Timeout) {
+		v.report(ruleUnusedKey, &b.Timeout, fmt.Sprintf("the block %q takes no time", b.Use), "take it out")
+	}
+	if kind.stage != stageContent {
+		v.checkStageBlock(kind, b)
+		return
 	}
 	if limit := v.cfg.Limits.ScanTimeout; v.isSet(&b.Timeout) && v.ok(&v.cfg.Limits.ScanTimeout) && b.Timeout > limit {
 		v.warn(ruleWarnTimeout, &b.Timeout, fmt.Sprintf("is %s, but the whole flow may take %s", formatDuration(b.Timeout), formatDuration(limit)), "make it shorter, or scan_timeout in [limits] longer")
@@ -109,6 +158,8 @@ func (v *validator) checkBlock(b *Block) {
 		unique(v, ruleDuplicateElement, p.Zones)
 	case *RspamdBlock:
 		v.secret(&p.PasswordFile, "password")
+	case *ContentScriptBlock:
+		p.Source = v.script(&p.File, stageContent)
 	case *ScoreBlock:
 		v.checkThresholds(p)
 	}
@@ -168,7 +219,7 @@ func (v *validator) checkScores(f *Flow) {
 func addImplied(flows []Flow) {
 	for i := range flows {
 		f := &flows[i]
-		if !slices.ContainsFunc(f.Blocks, func(b Block) bool { return b.Use == "structure" }) {
+		if f.Stage == stageContent && !slices.ContainsFunc(f.Blocks, func(b Block) bool { return b.Use == "structure" }) {
 			var block Block
 			b := &binder{places: map[any]*place{}}
 			b.table(reflect.ValueOf(&block).Elem(), nil, scope{})
@@ -197,7 +248,7 @@ func (v *validator) givesScore(b *Block) bool {
 			return slices.Contains(p.Names, f.Name) && slices.ContainsFunc(f.Actions, func(a flow.FilterAction) bool { return a.Verb == flow.VerbScore })
 		})
 	}
-	return findBlock(b.Use).scores
+	return findBlock(stageContent, b.Use).scores
 }
 
 // number writes a score as the file would.

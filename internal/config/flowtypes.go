@@ -39,32 +39,47 @@ type Conditions map[string]any
 type Flow struct {
 	// Name in `flows` of a [[listener]] or [[domain]], in logs and in the quarantine.
 	Name Name `toml:"name" required:"true" example:"inbound"`
-	// content: when the message is there.
-	Stage string `toml:"stage" required:"true" enum:"content"`
-	// What looks at the message. They decide in this order: the first action that is
-	// final holds, but a virus found further down overrules the deliver of a filter. The
-	// block structure stands at the end of every flow that does not name it.
+	// connect: a client is there, and was not greeted yet. auth: it gave a name and a
+	// password. recipient: at each RCPT. content: when the message is there.
+	Stage string `toml:"stage" required:"true" enum:"connect,auth,recipient,content"`
+	// enforce does what the blocks decide. observe only writes down what it would have
+	// done.
+	Mode string `toml:"mode" default:"enforce" enum:"enforce,observe"`
+	// At connect: a reject or defer waits for the first recipient, so that the log knows
+	// whose mail it was, and users who log in are spared.
+	DelayReject bool `toml:"delay_reject" default:"false"`
+	// What looks at the client or the message. They decide in this order: the first
+	// action that is final holds, but in a content flow a virus found further down
+	// overrules the deliver of a filter. The block structure stands at the end of every
+	// content flow that does not name it. In a flow of the stage auth they are asked until
+	// one says yes or no.
 	Blocks []Block `toml:"blocks" required:"true"`
 }
 
 // Block is one element of a flow.
 type Block struct {
-	// Which one; each has parameters of its own.
-	Use string `toml:"use" required:"true" enum:"structure,authres,filters,clamav,bayes,reputation,links,milter,rspamd,spamd,icap,score"`
+	// Which one; each has parameters of its own, and belongs to a stage: see below.
+	Use string `toml:"use" required:"true" example:"filters"`
 	// What this block is called in reports, where there are several of a kind.
 	Label string `toml:"label" default:"" example:"second opinion"`
 	// How long it may take; then its answer is unknown. Some blocks have a default of
 	// their own.
 	Timeout time.Duration `toml:"timeout" default:"(what is left of scan_timeout)" min:"100ms" max:"9m"`
 
+	// observe only writes down what this block would have done. It does so in any case
+	// where that is the mode of the flow.
+	Mode string `toml:"mode" default:"enforce" enum:"enforce,observe"`
+
 	// Params are the parameters of the block: a *StructureBlock where Use is
-	// "structure", and so on.
+	// "structure", and so on. A reputation is a *ClientReputationBlock at connect and a
+	// *ReputationBlock at content, a script is a *ContentScriptBlock at content.
 	Params BlockParams
+	// Acts are nil but for blocks of the stages connect and recipient that decide.
+	Acts *StageActs
 }
 
-// BlockParams is one of *StructureBlock, *AuthResBlock, *FiltersBlock, *ClamAVBlock,
-// *BayesBlock, *ReputationBlock, *LinksBlock, *MilterBlock, *RspamdBlock, *SpamdBlock,
-// *ICAPBlock and *ScoreBlock.
+// BlockParams is the pointer to one of the structs in this file and in stagetypes.go
+// whose names end in Block.
 type BlockParams interface{ isBlock() }
 
 // StructureBlock judges how a message is built: what can be read in several ways, what

@@ -22,6 +22,7 @@ func (v *validator) checkListener(l *Listener) {
 	if l.TLS == "off" && l.TLSCertFile != "" {
 		v.report(ruleUnusedKey, &l.TLSCertFile, `is set, but tls = "off"`, `write tls = "starttls", or take the certificate out`)
 	}
+	v.checkLogin(l)
 	v.checkTrust(l.TrustedNetworks, "send mail to anyone through this host (an open relay)")
 	v.checkTrust(l.ProxyProtocolFrom, "pretend to be any client")
 	v.checkTrust(l.XClientFrom, "pretend to be any client")

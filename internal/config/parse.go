@@ -5,10 +5,13 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
+	"gatepost/internal/dns/dnslist"
 	"gatepost/internal/mail"
+	"gatepost/internal/policy/rate"
 	"gatepost/internal/smtp"
 )
 
@@ -174,15 +177,75 @@ func parseName(s string) (Name, *fault) {
 const maxName = 64
 
 func parseSource(s, dir string) (Source, *fault) {
-	path, ok := strings.CutPrefix(s, "file:")
-	if !ok || path == "" {
-		hint := `write "file:PATH"`
-		if ok = strings.ContainsAny(s, "./") && !strings.Contains(s, ":"); ok {
-			hint = fmt.Sprintf("did you mean %q?", "file:"+s)
+	kind, arg, hasArg := strings.Cut(s, ":")
+	switch {
+	case s == "callout":
+		return Source{Kind: s}, nil
+	case kind == "file" && arg != "":
+		return Source{Kind: kind, Arg: string(absolute(arg, dir))}, nil
+	case kind == "ldap" || kind == "http":
+		if name, f := parseName(arg); f == nil && name != "" && name != "*" {
+			return Source{Kind: kind, Arg: arg}, nil
 		}
-		return Source{}, &fault{ruleBadSource, fmt.Sprintf("%q is no source of recipients", s), hint}
 	}
-	return Source{Kind: "file", Arg: string(absolute(path, dir))}, nil
+	f := &fault{ruleBadSource, fmt.Sprintf("%q is no source of recipients", s), `write "file:PATH", "ldap:NAME", "http:NAME" or "callout"`}
+	switch {
+	case strings.HasPrefix(arg, "//"):
+		f.hint = fmt.Sprintf("write a [[%s]] with this URL and a name, and here %q", kind, kind+":NAME")
+	case !hasArg && strings.ContainsAny(s, "./"):
+		f.hint = fmt.Sprintf("did you mean %q?", "file:"+s)
+	}
+	return Source{}, f
+}
+
+// parseTableSource reads a part of a table of [rewrite]. What is no file and no name
+// is an entry; what is wrong with that depends on the table.
+func parseTableSource(s, dir string) (TableSource, *fault) {
+	kind, arg, ok := strings.Cut(s, ":")
+	if strings.ContainsAny(s, " \t") && kind != "file" {
+		return TableSource{Kind: "inline", Arg: s}, nil
+	}
+	hint := `write "file:PATH", "ldap:NAME", "http:NAME" or "pattern result"`
+	switch {
+	case kind == "file" && arg != "":
+		return TableSource{Kind: kind, Arg: string(absolute(arg, dir))}, nil
+	case kind == "ldap" || kind == "http":
+		if name, f := parseName(arg); f == nil && name != "" && name != "*" {
+			return TableSource{Kind: kind, Arg: arg}, nil
+		}
+	case slices.Contains([]string{"hash", "btree", "lmdb", "cdb", "texthash", "regexp", "pcre", "cidr"}, kind) && ok:
+		hint = fmt.Sprintf("did you mean %q? There is one kind of file, with plain entries, networks and expressions", "file:"+arg)
+	}
+	return TableSource{}, &fault{ruleBadTable, fmt.Sprintf("%q is no part of a table", s), hint}
+}
+
+// parseList reads a DNS list of clients, as parseZone does.
+func parseList(s string) (dnslist.Zone, *fault) {
+	if _, f := parseZone(s); f != nil {
+		return dnslist.Zone{}, f
+	}
+	z, err := dnslist.ParseZone(s)
+	if err != nil {
+		return z, &fault{ruleBadZone, fmt.Sprintf("%q is no DNS list", s), `such as "zen.example.org" or "zen.example.org=127.0.0.2-11*3"`}
+	}
+	return z, nil
+}
+
+// parseLimit reads "60/m", "100MiB/h", "1000/h burst 100".
+func parseLimit(s string) (rate.Limit, *fault) {
+	if s == "" {
+		return rate.Limit{}, nil
+	}
+	l, err := rate.ParseLimit(s)
+	if err != nil {
+		_, text, _ := strings.Cut(err.Error(), ": ")
+		f := &fault{ruleBadLimit, fmt.Sprintf("%q is no limit", shorten(s)), text}
+		if !strings.Contains(text, "write ") {
+			f.message, f.hint = f.message+": "+text, `such as "60/m", "600/h", "10/30s" or "100MiB/d"`
+		}
+		return rate.Limit{}, f
+	}
+	return l, nil
 }
 
 // absolute makes a path independent of the working directory.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"gatepost/internal/flow"
 	"gatepost/internal/scan/filter"
 )
 
@@ -56,8 +57,10 @@ func TestTheExampleIsValid(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "recipients.txt"), []byte("anna@example.com\n"), 0o600); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{"recipients.txt": "anna@example.com\n", "denied.txt": "192.0.2.66 wrote spam\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	cfg, problems := load("gatepost.example.toml", dir, text, testHost("gw.example.com"))
 	for _, p := range problems {
@@ -115,7 +118,7 @@ type structDoc struct {
 func readDocs(t *testing.T) map[string]structDoc {
 	t.Helper()
 	docs := map[string]structDoc{}
-	for _, name := range []string{"types.go", "flowtypes.go"} {
+	for _, name := range []string{"types.go", "flowtypes.go", "stagetypes.go", "lookuptypes.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)
@@ -154,7 +157,7 @@ func isSection(e ast.Expr) bool {
 		e = a.Elt
 	}
 	id, ok := e.(*ast.Ident)
-	return ok && strings.Contains(" Admin Store TLS DNS Limits Queue ClamAV Bayes Quarantine Listener Domain Transport DKIM Filter Flow ", " "+id.Name+" ")
+	return ok && strings.Contains(" Admin Store TLS DNS Limits Queue ClamAV Bayes Quarantine Listener Domain Transport DKIM Filter Flow Users Rewrite SRS LDAP HTTP ", " "+id.Name+" ")
 }
 
 func paragraph(s string) string { return strings.Join(strings.Fields(s), " ") }
@@ -211,10 +214,25 @@ func writeKeys(b *strings.Builder, docs map[string]structDoc, t reflect.Type, pr
 
 // writeBlocks describes each block of a flow.
 func writeBlocks(b *strings.Builder, docs map[string]structDoc) {
-	b.WriteString(blocksHead)
+	b.WriteString(strings.ReplaceAll(blocksHead, "´", "`"))
+	stage := ""
 	for _, kind := range blockKinds {
+		if kind.stage != stage {
+			stage = kind.stage
+			fmt.Fprintf(b, "\n## Blocks of the stage %s\n\n%s\n", stage, strings.ReplaceAll(stageHeads[stage], "´", "`"))
+			if stage == stageConnect {
+				writeKeys(b, docs, reflect.TypeFor[StageActs](), "")
+			}
+		}
 		params := reflect.TypeOf(kind.params()).Elem()
 		fmt.Fprintf(b, "\n### %s\n\n%s", kind.use, upper(docs[params.Name()].text[len(params.Name())+1:]))
+		if kind.acts() {
+			d := flow.StageDefaults(kind.use)
+			if kind.use != "spf" {
+				fmt.Fprintf(b, " Its `on_match` is `%q` by default.", d.OnMatch)
+			}
+			fmt.Fprintf(b, " Its `on_unknown` is `%q` by default.", d.OnUnknown)
+		}
 		switch {
 		case kind.timeout != 0:
 			fmt.Fprintf(b, " Its `timeout` is %s by default.", formatDuration(kind.timeout))
@@ -244,8 +262,11 @@ func traits(t reflect.Type, k key) string {
 			choices[i] = code(strconv.Quote(choices[i]))
 		}
 		parts[0] = "one of " + strings.Join(choices, ", ")
-		if len(choices) == 1 {
+		switch {
+		case len(choices) == 1:
 			parts[0] = choices[0]
+		case t.Kind() == reflect.Slice:
+			parts[0] = "list of " + strings.Join(choices, ", ")
 		}
 	}
 	if hint := strings.TrimPrefix(rangeHint(k), "allowed is "); hint != "" {
@@ -274,10 +295,13 @@ func referenceType(t reflect.Type) string {
 		"Prefix": "network", "Addr": "IP address", "Address": "mail address", "HostPort": "address and port", "Source": "source",
 		"int": "number", "string": "string", "bool": "true or false", "float64": "number",
 		"Conditions": "table", "BaseURL": "URL", "URL": "URL", "TimeOfDay": "time of day", "Zone": "DNS list", "Action": "action",
+		"Limit": "limit", "TableSource": "part of a table", "Scores": "table of numbers", "Texts": "table of strings",
 	}
 	elem := elemOf(t)
 	name := names[elem.Name()]
 	switch {
+	case elem == reflect.TypeFor[TableSource]():
+		return "table"
 	case isTable(elem):
 		return "table"
 	case t.Kind() == reflect.Slice:
@@ -307,7 +331,6 @@ func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 func writeLater(b *strings.Builder) {
 	b.WriteString(laterHead)
 	for _, l := range notYet {
-		what, _, _ := strings.Cut(l.what, ": ")
 		name, harmless := code(l.schema), ""
 		if l.value != "" {
 			name += " = " + code(strconv.Quote(l.value))
@@ -315,7 +338,7 @@ func writeLater(b *strings.Builder) {
 		if l.harmless != "" {
 			harmless = code(l.harmless)
 		}
-		fmt.Fprintf(b, "| %s | %s | %s |\n", name, what, harmless)
+		fmt.Fprintf(b, "| %s | %s | %s |\n", name, l.what, harmless)
 	}
 }
 
@@ -368,7 +391,8 @@ How values are written:
 | path | relative to the directory of the configuration file | ` + "`\"/etc/gatepost/key.pem\"`, `\"key.pem\"`" + ` |
 | name | letters, digits, ".", "_" and "-" | ` + "`\"inbound\"`" + ` |
 | domain | international ones as people write them, or as A-labels | ` + "`\"example.com\"`, `\"bücher.example\"`" + ` |
-| source | ` + "`file:PATH`" + `: a text file with one entry in a line: user@domain, user (in every domain that uses the file) or @domain (everyone there); # begins a comment. A file that has changed is read again within 10 seconds; one that has become bad is not, and the log says so | ` + "`\"file:recipients.txt\"`" + ` |
+| limit | how much in how much time: a number, or a size, then s, m, h or d, or a number of these; as much may come at once, unless ` + "`burst N`" + ` stands behind | ` + "`\"60/m\"`, `\"100MiB/h\"`, `\"1000/h burst 100\"`" + ` |
+| source | ` + "`ldap:NAME`, `http:NAME`, `callout` (the transport is asked), or `file:PATH`" + `: a text file with one entry in a line: user@domain, user (in every domain that uses the file) or @domain (everyone there); # begins a comment. A file that has changed is read again within 10 seconds; one that has become bad is not, and the log says so | ` + "`\"file:recipients.txt\"`" + ` |
 
 [name] is a section of which there is one; [[name]] one of which there may be several.
 
@@ -435,12 +459,26 @@ is looked at: each name of an attachment, also of those in archives, each instan
 const blocksHead = `
 ## Blocks of a flow
 
-Each stands in ` + "`blocks`" + ` of a [[flow]] as ` + "`{ use = \"NAME\", key = value, … }`" + `, with these keys besides ` + "`use`, `label` and `timeout`" + `.
-
-Actions: ` + "`deliver`" + ` goes on, and at most counts something; ` + "`mark`" + ` delivers with marks in the header; ` + "`quarantine`, `discard`," + `
-` + "`reject`" + ` (5xx) and ` + "`defer`" + ` (4xx, the client tries again) are final. Where the message was accepted already (` + "`processing = \"queued\"`" + `),
-the quarantine takes what would be refused.
+Each stands in ´blocks´ of a [[flow]] as ´{ use = "NAME", key = value, … }´, with these keys besides ´use´, ´label´, ´mode´ and
+´timeout´. A block belongs to a stage; some have a namesake in another.
 `
+
+// stageHeads begin the blocks of a stage; ´ stands for a backquote.
+var stageHeads = map[string]string{
+	stageConnect: `They look at the client before it is greeted. The first ´reject´ (5xx), ´defer´ (4xx, the client tries again) or ´drop´ (the
+connection is closed) ends the flow; ´deliver´ goes on. Scores add up, and go on into the flows of the later stages. All blocks of this
+stage and of the stage recipient, but for trust, tarpit and bandwidth, have these keys as well:
+`,
+	stageAuth: `They say whether a name and a password belong together: yes, no, no such user, or that they can't tell. The first yes or no
+holds; after "no such user" and "can't tell" the next one is asked.
+`,
+	stageRecipient: `They look at each recipient, when client, HELO, sender and recipient are known. What holds at connect holds here.
+`,
+	stageContent: `They look at the message. Actions: ´deliver´ goes on, and at most counts something; ´mark´ delivers with marks in the header;
+´quarantine´, ´discard´, ´reject´ (5xx) and ´defer´ (4xx, the client tries again) are final. Where the message was accepted already
+(´processing = "queued"´), the quarantine takes what would be refused.
+`,
+}
 
 const laterHead = `
 ## Keys of later versions

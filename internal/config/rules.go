@@ -29,6 +29,9 @@ const (
 	ruleBadURL       rule = "bad-url"       // not a URL, or not one of this kind
 	ruleBadTime      rule = "bad-time"      // not a time of day
 	ruleBadZone      rule = "bad-zone"      // not a DNS list
+	ruleBadLimit     rule = "bad-limit"     // not a limit of how much in how much time
+	ruleBadTable     rule = "bad-table"     // not a part of a table of [rewrite], or a line of its file that is no entry
+	ruleBadTemplate  rule = "bad-template"  // a filter, a name or a request that nothing can be put into
 	ruleBadAction    rule = "bad-action"    // not an action of a filter, or actions that contradict each other
 	ruleBadCondition rule = "bad-condition" // a condition of a filter that can't be used
 	ruleNoHostname   rule = "no-hostname"   // hostname is not set, and the host has no usable name
@@ -42,6 +45,8 @@ const (
 	ruleDanglingDKIM      rule = "dangling-dkim"      // no DKIM key has this name
 	ruleDanglingFlow      rule = "dangling-flow"      // no flow has this name
 	ruleDanglingFilter    rule = "dangling-filter"    // no filter has this name
+	ruleDanglingLDAP      rule = "dangling-ldap"      // no directory has this name
+	ruleDanglingHTTP      rule = "dangling-http"      // no web service has this name
 	ruleReservedName      rule = "reserved-name"      // a transport has the name of one that is always there
 	ruleDuplicateBlock    rule = "duplicate-block"    // a block stands in a flow twice
 	ruleDuplicateListen   rule = "duplicate-listen"   // two services on one address and port
@@ -55,6 +60,10 @@ const (
 	ruleCertificatePair   rule = "certificate-pair"   // a certificate without its key, or a key without its certificate
 	ruleBadKey            rule = "bad-key"            // a DKIM key that can't sign
 	ruleBadRecipients     rule = "bad-recipients"     // a line of a recipient file is no entry
+	ruleBadList           rule = "bad-list"           // an entry of a list of clients, or a line of its file, is none
+	ruleBadUsers          rule = "bad-users"          // a line of a file of users is no entry
+	ruleBadScript         rule = "bad-script"         // a mistake in a script
+	ruleBadSecret         rule = "bad-secret"         // a secret that is too short
 )
 
 // Rules about what would not work, or would be dangerous.
@@ -71,7 +80,11 @@ const (
 	ruleBadPath        rule = "bad-path"        // a path with an unknown placeholder
 	ruleSocket         rule = "socket"          // a socket where there can be none
 	ruleTLSPolicy      rule = "tls-policy"      // a TLS policy that can't be met
-	ruleWrongStage     rule = "wrong-stage"     // a flow of another stage
+	ruleWrongStage     rule = "wrong-stage"     // a flow or a block of another stage
+	ruleBadBlock       rule = "bad-block"       // parameters of a block that are missing or contradict each other
+	ruleNoCallout      rule = "no-callout"      // a transport without a server that could be asked
+	ruleNoAuthFlow     rule = "no-auth-flow"    // users may log in, but no flow knows them
+	ruleNoAuthTLS      rule = "no-auth-tls"     // users may log in under TLS only, and there is none
 	ruleNoScanner      rule = "no-scanner"      // a flow asks a virus scanner that is not there
 	ruleDigest         rule = "digest"          // digests without what they need
 	ruleThresholds     rule = "thresholds"      // scores in an order that makes no sense
@@ -95,6 +108,9 @@ const (
 	ruleWarnNoScore    rule = "no-score"         // a block gives a score that nothing looks at, or a block score that does nothing
 	ruleWarnNoFilters  rule = "unused-filter"    // filters that no flow applies
 	ruleWarnUnusedFlow rule = "unused-flow"      // a flow that nothing names
+	ruleWarnNoAuth     rule = "unused-auth-flow" // a flow knows users, but nobody may log in
+	ruleWarnUnusedLook rule = "unused-lookup"    // a directory or web service that nothing asks
+	ruleWarnUsers      rule = "users-file"       // a file of users that others may read or change
 	ruleWarnTimeout    rule = "long-timeout"     // a block may take longer than the whole flow
 	ruleWarnPassword   rule = "password-in-url"  // a password in the configuration itself
 	ruleWarnNoAnswer   rule = "digest-links"     // digests with links that this node does not answer

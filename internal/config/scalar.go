@@ -11,7 +11,9 @@ import (
 	"time"
 	"unicode"
 
+	"gatepost/internal/dns/dnslist"
 	"gatepost/internal/mail"
+	"gatepost/internal/policy/rate"
 )
 
 // isTable reports whether values of the type are tables in the file; the other
@@ -43,12 +45,7 @@ func (b *binder) scalar(v reflect.Value, n *node, k key, s scope, p *place) {
 		// What refers to it can still say more; there will be no Config.
 		setScalar(v, n.text, k, b.dir)
 		f := row.fault()
-		switch enum := strings.Split(k.tag.Get("enum"), ","); {
-		case enum[0] == "":
-			f.hint = "this version has file:PATH"
-		case len(enum) < maxListed:
-			f.hint = "this version has " + quotedList(enum)
-		}
+		f.hint = "this version has " + quotedList(strings.Split(k.tag.Get("enum"), ","))
 		b.problem(n.pos, s.path, f)
 		return
 	}
@@ -66,9 +63,6 @@ func (b *binder) scalar(v reflect.Value, n *node, k key, s scope, p *place) {
 		b.problem(n.pos, s.path, f)
 	}
 }
-
-// maxListed is how many choices a hint lists that nobody asked for.
-const maxListed = 8
 
 // checkText is what holds for every string, whatever it means.
 func checkText(n *node, k key) *fault {
@@ -127,6 +121,8 @@ func setScalar(v reflect.Value, text string, k key, dir string) *fault {
 		return nil
 	case Source:
 		return set(v)(parseSource(text, dir))
+	case TableSource:
+		return set(v)(parseTableSource(text, dir))
 	case HostPort:
 		if text == "" {
 			return nil
@@ -162,6 +158,10 @@ func setQuantity(v reflect.Value, text string, k key) *fault {
 		return set(v)(parseTimeOfDay(text))
 	case Zone:
 		return set(v)(parseZone(text))
+	case dnslist.Zone:
+		return set(v)(parseList(text))
+	case rate.Limit:
+		return set(v)(parseLimit(text))
 	case Name:
 		if star {
 			return &fault{ruleBadName, `"*" can't stand here`, ""}
@@ -284,7 +284,7 @@ func typeNoun(t reflect.Type) string {
 	switch {
 	case t.Kind() == reflect.Slice:
 		return "a list"
-	case isTable(t):
+	case isTable(t), t.Kind() == reflect.Map:
 		return "a table"
 	}
 	return "a string"
@@ -309,7 +309,7 @@ func wanted(t reflect.Type) string {
 	switch {
 	case t.Kind() == reflect.Slice:
 		return "a list in brackets"
-	case isTable(t):
+	case isTable(t), t.Kind() == reflect.Map:
 		return "{ key = value, … } or a section"
 	}
 	return "it in quotes"
@@ -317,6 +317,9 @@ func wanted(t reflect.Type) string {
 
 // exampleLiteral writes the tag example as it would stand in a file.
 func exampleLiteral(t reflect.Type, example string) string {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
 	if t.Kind() == reflect.Slice || t.Kind() == reflect.Map || t == reflect.TypeFor[int]() || t.Kind() == reflect.Float64 || t.Kind() == reflect.Bool {
 		return example
 	}

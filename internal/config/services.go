@@ -22,10 +22,16 @@ func (v *validator) scanDefaults() {
 	if d := c.Quarantine.Digest; d != nil && d.From.IsNull() && !v.places[&d.From].bad {
 		d.From = c.Postmaster
 	}
+	if c.SRS.Domain == "" && !v.places[&c.SRS.Domain].bad {
+		c.SRS.Domain = c.Hostname
+	}
 	for i := range c.Flows {
 		for j := range c.Flows[i].Blocks {
 			b := &c.Flows[i].Blocks[j]
-			kind := findBlock(b.Use)
+			if b.Acts != nil && b.Acts.OnMatch == "" {
+				b.Acts.OnMatch = b.Acts.Action
+			}
+			kind := findBlock(c.Flows[i].Stage, b.Use)
 			switch {
 			case kind == nil || v.isSet(&b.Timeout):
 			case b.Use == "clamav":

@@ -43,11 +43,16 @@ type Config struct {
 	ClamAV     ClamAV     `toml:"clamav"`
 	Bayes      Bayes      `toml:"bayes"`
 	Quarantine Quarantine `toml:"quarantine"`
+	Users      Users      `toml:"users"`
+	Rewrite    Rewrite    `toml:"rewrite"`
+	SRS        SRS        `toml:"srs"`
 
 	Listeners  []Listener  `toml:"listener"`
 	Domains    []Domain    `toml:"domain"`
 	Transports []Transport `toml:"transport"`
 	DKIM       []DKIM      `toml:"dkim"`
+	LDAP       []LDAP      `toml:"ldap"`
+	HTTP       []HTTP      `toml:"http"`
 	Filters    []Filter    `toml:"filter"`
 	Flows      []Flow      `toml:"flow"`
 }
@@ -278,6 +283,13 @@ type Listener struct {
 	// Networks of clients that may send to any destination. Empty: nobody may;
 	// mail for your own domains needs no trust.
 	TrustedNetworks []netip.Prefix `toml:"trusted_networks" default:"[]" example:"[\"127.0.0.0/8\", \"10.0.0.0/8\"]"`
+	// The mechanisms by which users may log in, asked by the flow of the stage auth.
+	// Without TLS they are not offered, unless auth_without_tls is true. Empty: nobody
+	// logs in.
+	Auth []string `toml:"auth" default:"[]" enum:"PLAIN,LOGIN" example:"[\"PLAIN\", \"LOGIN\"]"`
+	// Let users log in without TLS, so that everybody on the way can read their
+	// passwords.
+	AuthWithoutTLS bool `toml:"auth_without_tls" default:"false"`
 	// Networks of load balancers that put a PROXY header (version 1 or 2) in
 	// front. It is then required, and the client's address in it is believed.
 	ProxyProtocolFrom []netip.Prefix `toml:"proxy_protocol_from" default:"[]" example:"[\"10.0.0.7/32\"]"`
@@ -302,6 +314,20 @@ type Listener struct {
 
 // Flows names a flow for each stage.
 type Flows struct {
+	// The flow that decides about clients.
+	Connect Name `toml:"connect" default:"" example:"ip-policy"`
+	// The flow that knows users.
+	Auth Name `toml:"auth" default:"" example:"users"`
+	// The flow that decides about recipients.
+	Recipient Name `toml:"recipient" default:"" example:"recipients"`
+	// The flow that decides about messages.
+	Content Name `toml:"content" default:"" example:"inbound"`
+}
+
+// DomainFlows names a flow for each stage at which the domain is known.
+type DomainFlows struct {
+	// The flow that decides about recipients.
+	Recipient Name `toml:"recipient" default:"" example:"recipients"`
 	// The flow that decides about messages.
 	Content Name `toml:"content" default:"" example:"inbound"`
 }
@@ -321,17 +347,20 @@ type Domain struct {
 	Delivery string `toml:"delivery" default:"relay" enum:"relay"`
 	// Name of the [[transport]] that takes the mail to its next hop.
 	Transport Name `toml:"transport" required:"true" example:"exchange"`
-	// Where the valid recipients are listed: `file:PATH`. A recipient is known
-	// if one of them lists it, anyone else gets 550 5.1.1. Empty: every
-	// recipient is accepted, which makes bounces of mail to addresses that do not
-	// exist. Mail to the postmaster is always accepted; where no list has him, the
-	// one at the top of the file gets it.
+	// Where the valid recipients are listed: `file:PATH`, `ldap:NAME` of an [[ldap]],
+	// `http:NAME` of an [[http]], `callout` (the transport is asked). A recipient is
+	// known if one of them lists it, anyone else gets 550 5.1.1, and 451 as long as one
+	// of them can't be asked. Empty: every recipient is accepted, which makes bounces of
+	// mail to addresses that do not exist. Mail to the postmaster is always accepted;
+	// where no list has him, the one at the top of the file gets it.
 	Recipients []Source `toml:"recipients" default:"[]" example:"[\"file:recipients.txt\"]"`
+	// Who gets the mail for recipients that nobody knows, instead of 550. Empty: nobody.
+	CatchAll mail.Address `toml:"catch_all" default:"" example:"info@example.com"`
 	// Character between a user's name and an extension: with "+", the recipient
 	// user+anything is known if user is. Empty: no extensions.
 	RecipientDelimiter string `toml:"recipient_delimiter" default:"" example:"+"`
 	// Names of the [[flow]] for mail to this domain, in the place of the listener's.
-	Flows Flows `toml:"flows"`
+	Flows DomainFlows `toml:"flows"`
 }
 
 // Transport is a way to a next hop.

@@ -132,11 +132,39 @@ func (z Zone) String() string {
 
 // Source is where recipients are looked up.
 type Source struct {
-	// Kind is "file".
+	// Kind is "file", "ldap", "http" or "callout".
 	Kind string
-	// Arg is the absolute path of the file.
+	// Arg is the absolute path of the file, or the name of the [[ldap]] or [[http]].
 	Arg string
 }
 
 // String is the source as the file writes it.
-func (s Source) String() string { return s.Kind + ":" + s.Arg }
+func (s Source) String() string {
+	if s.Arg == "" {
+		return s.Kind
+	}
+	return s.Kind + ":" + s.Arg
+}
+
+// TableSource is one part of a table of [rewrite].
+type TableSource struct {
+	// Kind is "file", "ldap", "http" or "inline".
+	Kind string
+	// Arg is the absolute path of the file, the name of the [[ldap]] or [[http]], or the
+	// entry itself: "pattern result".
+	Arg string
+}
+
+// String is the part as the file writes it.
+func (s TableSource) String() string {
+	if s.Kind == "inline" {
+		return s.Arg
+	}
+	return s.Kind + ":" + s.Arg
+}
+
+// Scores are scores by the symbols of a block's findings.
+type Scores map[string]float64
+
+// Texts are texts by their names.
+type Texts map[string]string
