@@ -32,6 +32,9 @@ func (a *app) buildContent(g, old *generation) error {
 	}
 	for i := range g.cfg.Flows {
 		f := &g.cfg.Flows[i]
+		if f.Stage != "content" {
+			continue
+		}
 		built, err := a.buildFlow(g, old, f)
 		if err != nil {
 			return fmt.Errorf("make flow %s: %w", f.Name, err)

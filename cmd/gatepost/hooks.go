@@ -71,9 +71,16 @@ func penalty(s string) smtpserver.Penalty {
 }
 
 // hooksOf joins the SMTP engine to the spine.
-func hooksOf(g *gateway.Gateway) smtpserver.Hooks {
-	return smtpserver.Hooks{Mail: g, Rcpt: g, Intake: intakes{g}}
+func hooksOf(gen *generation, l *config.Listener) smtpserver.Hooks {
+	g := gen.gateway
+	return smtpserver.Hooks{Connect: g, Auth: gen.logins[string(l.Name)], Mail: g, Rcpt: g, Data: g, Intake: intakes{g}, End: ended{g}}
 }
+
+// ended fits the gateway to the engine's hook.
+type ended struct{ *gateway.Gateway }
+
+// End implements smtpserver.EndHook.
+func (e ended) End(s *mail.Session, _ smtpserver.Summary) { e.Ended(s) }
 
 // intakes and intake fit the gateway's types to the engine's interfaces, which
 // the gateway, a level below, cannot name.

@@ -103,6 +103,7 @@ func (a *app) retireParts(old, gen *generation) {
 			gone = append(gone, m)
 		}
 	}
+	gone = append(gone, old.partsNotOf(gen)...)
 	if len(gone) == 0 {
 		return
 	}
@@ -214,7 +215,7 @@ func (a *app) applyListener(gen *generation, l *config.Listener, fresh map[strin
 	if err != nil {
 		return err
 	}
-	hooks := hooksOf(gen.gateway)
+	hooks := hooksOf(gen, l)
 	running := a.listeners[string(l.Name)]
 	if running == nil {
 		server, err := smtpserver.New(sc, hooks, smtpserver.Options{

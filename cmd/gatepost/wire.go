@@ -38,6 +38,14 @@ type generation struct {
 	// their blocks.
 	content gateway.Content
 	modules map[string]*builtModule
+	// parts are what else flows and routes are made of, by digest of their keys.
+	parts map[string]*keptPart
+	// directories and webs are the [[ldap]] and [[http]] by name.
+	directories map[string]*directory
+	webs        map[string]*web
+	// stages are the flows before content, logins those of the stage auth by listener.
+	stages gateway.Stages
+	logins map[string]smtpserver.Authenticator
 }
 
 // builtTransport is a transport with the fingerprint of all that it was made
@@ -57,21 +65,25 @@ func (g *generation) close() error {
 	for _, m := range g.modules {
 		errs = append(errs, m.Close())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, g.closeParts(nil))...)
 }
 
 // build makes a generation but for its gateway. old is the generation in use,
 // whose unchanged transports are taken over; nil at the start.
 func (a *app) build(cfg *config.Config, old *generation) (*generation, error) {
-	g := &generation{cfg: cfg, certs: make(map[certs.Pair]*certs.Store), transports: make(map[string]builtTransport)}
+	g := &generation{cfg: cfg, certs: make(map[certs.Pair]*certs.Store), transports: make(map[string]builtTransport),
+		parts: make(map[string]*keptPart), directories: make(map[string]*directory), webs: make(map[string]*web),
+		logins: make(map[string]smtpserver.Authenticator)}
 	if err := g.loadCertificates(); err != nil {
 		return nil, err
 	}
 	if err := a.buildTransports(g, old); err != nil {
 		return nil, err
 	}
-	if err := a.buildContent(g, old); err != nil {
-		return nil, errors.Join(err, g.closeNew(old))
+	for _, step := range []func(g, old *generation) error{a.buildLookups, a.buildContent, a.buildStages, a.buildLogin} {
+		if err := step(g, old); err != nil {
+			return nil, errors.Join(err, g.closeNew(old))
+		}
 	}
 	routes, errs := route.New(routeConfig(cfg, a.logs.Logger("Route")))
 	if len(errs) > 0 {
@@ -89,7 +101,8 @@ func (g *generation) closeNew(old *generation) error {
 			errs = append(errs, t.Close())
 		}
 	}
-	return errors.Join(append(errs, g.closeModules(old)...)...)
+	errs = append(errs, g.closeModules(old)...)
+	return errors.Join(append(errs, g.closeParts(old))...)
 }
 
 // newGateway makes the spine of a generation.
@@ -105,6 +118,7 @@ func (a *app) newGateway(g *generation) (*gateway.Gateway, error) {
 		Traffic:       a.logs,
 		MaxHops:       g.cfg.Limits.MaxHops,
 		MaxHeaderSize: int64(g.cfg.Limits.MaxHeaderSize),
+		Stages:        g.stages,
 		Content:       g.content,
 
 		UnknownRecipient: a.services.reputation.UnknownRecipient,

@@ -24,8 +24,10 @@ import (
 
 // Router decides whether a recipient is ours to serve and where it goes.
 type Router interface {
-	// Route fills r.Route, or says why the recipient is refused.
-	Route(listener string, s *mail.Session, r *mail.Recipient) mail.Decision
+	// Resolve decides about one RCPT. On Accept it returns those who get the mail, each
+	// with his route; the first stands in *r, too. Else it says why the recipient is
+	// refused or has to wait.
+	Resolve(ctx context.Context, listener string, s *mail.Session, r *mail.Recipient) ([]mail.Recipient, mail.Decision)
 	// RouteInternal is the route of mail that Gatepost itself sends.
 	RouteInternal(to mail.Address) (mail.Route, error)
 }
@@ -58,7 +60,8 @@ type Config struct {
 	MaxHops int
 	// MaxHeaderSize bounds the header section in bytes; default 1 MiB.
 	MaxHeaderSize int64
-	// Content is what scans and decides about content.
+	// Stages are what decides before content, Content what does about it.
+	Stages  Stages
 	Content Content
 	// UnknownRecipient is told of each recipient that does not exist; nil: nobody.
 	UnknownRecipient func(*mail.Session)
@@ -67,7 +70,10 @@ type Config struct {
 }
 
 // Gateway serves any number of sessions at once.
-type Gateway struct{ cfg Config }
+type Gateway struct {
+	cfg    Config
+	visits visits
+}
 
 // Limits that apply where Config leaves them zero.
 const (
@@ -106,16 +112,4 @@ func (g *Gateway) Mail(_ context.Context, env *mail.Envelope) mail.Decision {
 		return deferral(err)
 	}
 	return mail.Decision{}
-}
-
-// noSuchUser is the status of an unknown recipient (RFC 3463 §3.2).
-const noSuchUser = "5.1.1"
-
-// Rcpt is the hook for RCPT: relay control and routing.
-func (g *Gateway) Rcpt(_ context.Context, env *mail.Envelope, r *mail.Recipient) mail.Decision {
-	d := g.cfg.Router.Route(env.Session.Listener, &env.Session, r)
-	if g.cfg.UnknownRecipient != nil && d.Act == mail.Reject && d.Reply.Enhanced == noSuchUser {
-		g.cfg.UnknownRecipient(&env.Session)
-	}
-	return d
 }

@@ -11,6 +11,7 @@ package policy
 
 import (
 	"context"
+	"time"
 
 	"gatepost/internal/mail"
 )
@@ -61,4 +62,6 @@ type Block struct {
 	Use   string // "dnsbl"
 	Check Check
 	Scope Scope
+	// Timeout bounds one question; 0: the runner's default.
+	Timeout time.Duration
 }
