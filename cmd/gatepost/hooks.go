@@ -73,7 +73,8 @@ func penalty(s string) smtpserver.Penalty {
 // hooksOf joins the SMTP engine to the spine.
 func hooksOf(gen *generation, l *config.Listener) smtpserver.Hooks {
 	g := gen.gateway
-	return smtpserver.Hooks{Connect: g, Auth: gen.logins[string(l.Name)], Mail: g, Rcpt: g, Data: g, Intake: intakes{g}, End: ended{g}}
+	return smtpserver.Hooks{Connect: g, Auth: gen.logins[string(l.Name)], Mail: g, Rcpt: g, Data: g, Intake: intakes{g}, End: ended{g},
+		Refused: g, LoginFailed: g}
 }
 
 // ended fits the gateway to the engine's hook.

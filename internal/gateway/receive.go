@@ -158,6 +158,7 @@ func split(env *mail.Envelope) []*mail.QueueItem {
 // accepted tells the client that its message is safe.
 func (g *Gateway) accepted(in *Intake) mail.Reply {
 	reply := mail.ReplyQueued.Reply().WithID(in.env.ID)
+	g.charge(&in.env.Session, in.env, ChargeBytes, in.env.Size)
 	g.cfg.Traffic.SMTPTransaction(in.env, mail.Decision{}, reply, time.Since(in.env.Received))
 	return reply
 }

@@ -2,6 +2,7 @@ package smtpserver
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"slices"
 	"strings"
@@ -58,12 +59,15 @@ func (s *session) authenticate(user, password string) mail.Decision {
 		return s.say(mail.ReplyAuthFailed)
 	}
 	d := s.set.hooks.Auth.Authenticate(s.srv.ctx, &s.sess, user, password)
+	if h := s.set.hooks.LoginFailed; h != nil && d.Act == mail.Reject {
+		h.LoginFailed(&s.sess)
+	}
 	d = s.decide(mail.StageAuth, d, defaults{mail.ReplyAuthOK, mail.ReplyAuthTempFail, mail.ReplyAuthFailed})
 	if d.Act == mail.Accept {
 		if d.Reply.Code != 235 {
 			d.Reply = s.srv.replies[mail.ReplyAuthOK]
 		}
-		s.sess.User = user
+		s.sess.User, s.sess.Senders = cmp.Or(d.User, user), d.Senders
 		s.limitLines()
 	}
 	return d

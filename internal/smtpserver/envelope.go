@@ -48,9 +48,12 @@ func (s *session) mail(arg []byte) mail.Decision {
 	if h := s.set.hooks.Mail; h != nil {
 		d = h.Mail(s.srv.ctx, env)
 	}
+	s.tx.findings = nil
 	d = s.decide(mail.StageMail, d, defaults{mail.ReplySenderOK, mail.ReplyTryLater, mail.ReplyAccessDenied})
 	if d.Act == mail.Accept {
-		s.tx = transaction{env: env}
+		s.tx = transaction{env: env, findings: s.tx.findings}
+	} else {
+		s.tx = transaction{}
 	}
 	return d
 }
@@ -65,7 +68,7 @@ func (s *session) rcpt(arg []byte) mail.Decision {
 	switch {
 	case s.tx.tries > maxTries*s.set.MaxRecipients:
 		return s.sayAndLinger(mail.ReplyTooManyErrors)
-	case len(env.Recipients) >= s.set.MaxRecipients:
+	case s.tx.accepted >= s.set.MaxRecipients:
 		// RFC 5321 §4.5.3.1.10: the client sends the rest in another transaction.
 		return s.say(mail.ReplyTooManyRcpts)
 	}
@@ -86,6 +89,7 @@ func (s *session) rcpt(arg []byte) mail.Decision {
 		s.tx.refused++
 		return d
 	}
+	s.tx.accepted++
 	env.Recipients = append(env.Recipients, r)
 	return d
 }

@@ -75,6 +75,10 @@ func (s *session) turnAway(key mail.ReplyKey) {
 func (s *session) greet(first bool) {
 	s.sess.Trusted = within(s.set.TrustedNetworks, s.sess.Client.Addr())
 	s.greeted = true
+	teased := first && s.set.PregreetDelay > 0
+	if teased && !s.tease() {
+		return
+	}
 	var d mail.Decision
 	if h := s.set.hooks.Connect; h != nil {
 		d = h.Connect(s.srv.ctx, &s.sess)
@@ -83,8 +87,15 @@ func (s *session) greet(first bool) {
 	if d.Act == mail.Accept && d.Reply.Code != 220 {
 		d.Reply = s.greeting()
 	}
-	if first && d.Act != mail.Drop {
-		d = s.awaitTurn(d)
+	if first && d.Act != mail.Drop && d.Delay > 0 {
+		ended := false
+		if d, ended = s.awaitTurn(d.Delay, d); ended {
+			s.respond("CONNECT", d)
+			return
+		}
+	}
+	if teased {
+		d = s.afterTeaser(d)
 	}
 	s.respond("CONNECT", d)
 	if s.over || d.Act == mail.Accept {
@@ -96,6 +107,29 @@ func (s *session) greet(first bool) {
 	}
 }
 
+// tease sends the first line of a greeting of several, which makes those talk who only
+// wait for "220", and waits for them. It reports whether the session goes on.
+func (s *session) tease() bool {
+	out := s.pending()
+	*out = append(append(append(*out, "220-"...), s.set.Hostname...), " ESMTP\r\n"...)
+	d, ended := s.awaitTurn(s.set.PregreetDelay, mail.Decision{})
+	if ended {
+		s.respond("CONNECT", d)
+	}
+	return !ended
+}
+
+// afterTeaser makes a greeting whose first line is out already one that RFC 5321
+// §4.2.1 allows: all lines have one code. Who is not wanted hears it in answer to the
+// first command.
+func (s *session) afterTeaser(d mail.Decision) mail.Decision {
+	if d.Act == mail.Accept || d.Act == mail.Drop {
+		return d
+	}
+	s.refused, s.refusedLast = d.Reply, d.Close
+	return mail.Decision{Reply: s.greeting()}
+}
+
 // greeting is RFC 5321 §4.2's: the host name first. It has no enhanced code (RFC
 // 2034 §4).
 func (s *session) greeting() mail.Reply {
@@ -103,33 +137,29 @@ func (s *session) greeting() mail.Reply {
 }
 
 // awaitTurn holds the greeting back to see whether the client waits for it, as it
-// must (RFC 5321 §3.1). A first line makes those talk who only wait for "220".
-func (s *session) awaitTurn(d mail.Decision) mail.Decision {
-	wait := max(d.Delay, s.set.PregreetDelay)
-	if d.Delay = 0; wait == 0 {
-		return d
-	}
-	if s.set.PregreetDelay > 0 && d.Act == mail.Accept {
-		out := s.pending()
-		*out = append(append(append(*out, "220-"...), s.set.Hostname...), " ESMTP\r\n"...)
-	}
+// must (RFC 5321 §3.1). It reports what to answer then, and whether that is the end.
+func (s *session) awaitTurn(wait time.Duration, d mail.Decision) (mail.Decision, bool) {
+	d.Delay = 0
 	if s.flush() != nil {
 		s.endBecause("write failed")
-		return d
+		return mail.Decision{Act: mail.Drop}, true
 	}
 	s.readBy(time.Now().Add(wait), true)
 	_, err := s.in.Fill()
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded) && s.stopping():
-		return s.sayLast(mail.ReplyShuttingDown)
+		return s.sayLast(mail.ReplyShuttingDown), true
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return d
+		return d, false
 	case err != nil:
 		s.lost(err)
-		return mail.Decision{Act: mail.Drop}
+		return mail.Decision{Act: mail.Drop}, true
 	}
 	s.outOfTurn("pregreet", "client spoke before the greeting")
-	return s.penalize(s.set.Pregreet, d)
+	if p := s.set.Pregreet; p == PenaltyDefer || p == PenaltyReject {
+		return s.penalize(p, d), true
+	}
+	return d, false
 }
 
 // penalize replaces a decision by what the configuration has for clients that talk

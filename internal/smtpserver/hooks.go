@@ -22,6 +22,9 @@ type Hooks struct {
 	Data    DataHook
 	Intake  IntakeOpener
 	End     EndHook
+	// Refused and LoginFailed are told what a client did wrong, as it happens.
+	Refused     RefusedHook
+	LoginFailed LoginFailedHook
 }
 
 // ConnectHook decides about a connection before the greeting. A client that
@@ -48,7 +51,8 @@ type MailHook interface {
 }
 
 // RcptHook decides about one RCPT and fills in r.Route; on Accept r is appended to
-// env.Recipients.
+// env.Recipients. The hook itself may add others to env.Recipients that get the mail
+// because of this one.
 type RcptHook interface {
 	Rcpt(ctx context.Context, env *mail.Envelope, r *mail.Recipient) mail.Decision
 }
@@ -92,6 +96,17 @@ type DataFacts = smtp.DataFacts
 // EndHook is told when a session that was greeted is over.
 type EndHook interface {
 	End(s *mail.Session, sum Summary)
+}
+
+// RefusedHook is told each command and message that was answered 5xx. It must not
+// wait.
+type RefusedHook interface {
+	Refused(s *mail.Session)
+}
+
+// LoginFailedHook is told each login with a wrong name or password. It must not wait.
+type LoginFailedHook interface {
+	LoginFailed(s *mail.Session)
 }
 
 // Summary is the account of a session.

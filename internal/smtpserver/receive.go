@@ -52,6 +52,7 @@ func (s *session) openMessage(mode smtp.DataMode) mail.Decision {
 		d.Reply = s.srv.replies[mail.ReplyStartData]
 	}
 	env.Session = s.snapshot()
+	env.Session.Findings = addFindings(env.Session.Findings, s.tx.findings)
 	intake, err := s.set.hooks.Intake.Open(s.srv.ctx, env)
 	if err != nil {
 		s.logIntakeError("open intake", err)

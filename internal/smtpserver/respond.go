@@ -43,10 +43,15 @@ func actOf(r mail.Reply) mail.Act {
 // defaults are the replies of a stage for hooks that give none.
 type defaults struct{ accept, defers, reject mail.ReplyKey }
 
-// decide completes a hook's decision: its findings go to the session, and its
-// reply must be of the class of its act.
+// decide completes a hook's decision: its findings go to the session, or to the
+// transaction where there is one, and its reply must be of the class of its act.
 func (s *session) decide(stage mail.Stage, d mail.Decision, def defaults) mail.Decision {
-	s.note(d.Findings...)
+	switch stage {
+	case mail.StageMail, mail.StageRcpt, mail.StageData:
+		s.tx.findings = addFindings(s.tx.findings, d.Findings)
+	default:
+		s.note(d.Findings...)
+	}
 	if d.Act != mail.Drop && (d.Reply.IsZero() || actOf(d.Reply) != d.Act || d.Reply.Code/100 == 3 && stage != mail.StageData) {
 		d.Reply = s.srv.replies[def.key(d.Act)]
 	}
@@ -119,6 +124,9 @@ func (s *session) respondMessage(d mail.Decision) {
 	if d.Reply.Permanent() {
 		s.faults++
 		s.sum.Errors++
+		if h := s.set.hooks.Refused; h != nil {
+			h.Refused(&s.sess)
+		}
 	}
 	s.write("MESSAGE", d.Reply)
 	if d.Close || d.Reply.Code == 421 {
@@ -130,6 +138,9 @@ func (s *session) respondMessage(d mail.Decision) {
 func (s *session) punish(d mail.Decision) mail.Decision {
 	s.faults++
 	s.sum.Errors++
+	if h := s.set.hooks.Refused; h != nil {
+		h.Refused(&s.sess)
+	}
 	switch {
 	case s.faults > s.set.MaxErrors:
 		return s.sayAndLinger(mail.ReplyTooManyErrors)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"reflect"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -30,9 +31,11 @@ type session struct {
 	xclient bool         // may send XCLIENT, now and after an XCLIENT
 
 	helo    bool       // HELO or EHLO was accepted
-	refused mail.Reply // the greeting refused service: every command gets this
-	tx      transaction
-	rx      receiver
+	refused mail.Reply // service is refused: every command gets this
+	// refusedLast says that the first one to get it is the last.
+	refusedLast bool
+	tx          transaction
+	rx          receiver
 	// asked is the address that the present command names, for the log.
 	asked string
 
@@ -44,9 +47,13 @@ type session struct {
 
 // transaction is what MAIL began; env is nil outside of one.
 type transaction struct {
-	env     *mail.Envelope
-	tries   int // RCPT commands
-	refused int // of these, how many were not accepted
+	env      *mail.Envelope
+	tries    int // RCPT commands
+	accepted int // of these, how many were
+	refused  int // and how many were not
+	// findings are what hooks saw of this transaction. Only at its end are they in
+	// env.Session: what one recipient counted is not the next one's.
+	findings []mail.Finding
 }
 
 func newSession(srv *Server, set *settings, conn net.Conn) *session {
@@ -205,7 +212,7 @@ func (s *session) execute(c smtp.Command) {
 // and what to answer where it is not.
 func (s *session) admits(v smtp.Verb) (mail.Decision, bool) {
 	if s.refused.Code != 0 && v != smtp.VerbQUIT {
-		return mail.Decision{Act: actOf(s.refused), Reply: s.refused}, false
+		return mail.Decision{Act: actOf(s.refused), Reply: s.refused, Close: s.refusedLast}, false
 	}
 	if isJunk(v) {
 		if s.junk++; s.junk > s.set.MaxJunk {
@@ -284,9 +291,18 @@ func (s *session) snapshot() mail.Session {
 	return c
 }
 
-// note adds findings to the session.
-func (s *session) note(f ...mail.Finding) {
-	s.sess.Findings = append(s.sess.Findings, f[:min(len(f), maxFindings-len(s.sess.Findings))]...)
+// note adds findings to the session, each once.
+func (s *session) note(f ...mail.Finding) { s.sess.Findings = addFindings(s.sess.Findings, f) }
+
+// addFindings adds those that are new, up to the bound.
+func addFindings(all, more []mail.Finding) []mail.Finding {
+	for i := range more {
+		known := slices.ContainsFunc(all, func(f mail.Finding) bool { return reflect.DeepEqual(f, more[i]) })
+		if !known && len(all) < maxFindings {
+			all = append(all, more[i])
+		}
+	}
+	return all
 }
 
 // outOfTurn notes once that the client did not wait for its turn.

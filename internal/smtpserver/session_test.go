@@ -105,6 +105,7 @@ func TestWhatAnEnvelopeHolds(t *testing.T) {
 			t.Errorf("IDs %v and %v", env.ID, env.Session.ID)
 		}
 		to := mail.Address{Local: "seen", Domain: "in.example", Raw: "seen@in.example"}
+		// Two hooks said the same: it is noted once.
 		seen := mail.Finding{Module: "test", Symbol: "seen", Result: mail.Match}
 		want := mail.Envelope{
 			ID: env.ID, Received: time.Now(),
@@ -112,7 +113,7 @@ func TestWhatAnEnvelopeHolds(t *testing.T) {
 				ID: env.Session.ID, Listener: "in", Client: env.Session.Client, Local: env.Session.Local, Started: time.Now(),
 				Helo: "seen.example", ESMTP: true, Trusted: true,
 				Findings: []mail.Finding{
-					seen, seen, {Module: "protocol", Symbol: "pipelining-data", Result: mail.Match, Reason: "bytes before the reply to DATA"},
+					seen, {Module: "protocol", Symbol: "pipelining-data", Result: mail.Match, Reason: "bytes before the reply to DATA"},
 				},
 			},
 			Sender: mail.Address{Local: "a", Domain: "out.example", Raw: "a@Out.Example"},

@@ -37,7 +37,7 @@ func (s *session) startTLS(arg []byte) {
 	// RFC 3207 §4.2: nothing that the client said before is believed.
 	s.resetTransaction()
 	s.helo = false
-	s.sess.Helo, s.sess.ESMTP, s.sess.User = "", false, ""
+	s.sess.Helo, s.sess.ESMTP, s.sess.User, s.sess.Senders = "", false, "", nil
 }
 
 // handshake puts TLS on the connection, or ends the session.
