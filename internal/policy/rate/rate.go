@@ -222,6 +222,29 @@ func (l *Limiter) Charge(kind Kind, who Who, n int64) Answer {
 	return l.charge(kind, who, n, l.table.take)
 }
 
+// ChargeTransaction charges n of a kind to all that a session and its transaction
+// are known by; env is nil outside of one. Per recipient_domain each domain is charged.
+func (l *Limiter) ChargeTransaction(kind Kind, s *mail.Session, env *mail.Envelope, n int64) {
+	who := WhoOf(s)
+	if env == nil {
+		l.Charge(kind, who, n)
+		return
+	}
+	who.Sender = env.Sender
+	if l.cfg.Per != RecipientDomain {
+		l.Charge(kind, who, n)
+		return
+	}
+	charged := make(map[string]bool, 1)
+	for i := range env.Recipients {
+		who.Domain = env.Recipients[i].Address.Domain
+		if !charged[who.Domain] {
+			charged[who.Domain] = true
+			l.Charge(kind, who, n)
+		}
+	}
+}
+
 // Exceeded says what Charge would, and charges nothing.
 func (l *Limiter) Exceeded(kind Kind, who Who) Answer {
 	return l.charge(kind, who, 1, l.table.peek)

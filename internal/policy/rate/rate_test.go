@@ -460,3 +460,36 @@ func ExampleParseLimit() {
 	fmt.Println(l, err)
 	// Output: 60/m burst 10 <nil>
 }
+
+func TestATransactionIsChargedToAllThatItIsKnownBy(t *testing.T) {
+	s := session("192.0.2.7")
+	s.User = "alice"
+	env := &mail.Envelope{Sender: mail.Address{Local: "a", Domain: "from.example", Raw: "a@from.example"}}
+	for _, domain := range []string{"one.example", "two.example", "one.example"} {
+		env.Recipients = append(env.Recipients, mail.Recipient{Address: mail.Address{Local: "b", Domain: domain, Raw: "b@" + domain}})
+	}
+	cases := []struct {
+		per  rate.Per
+		who  rate.Who
+		left int // of ten bytes
+	}{
+		{rate.Address, rate.Who{Client: s.Client.Addr()}, 6},
+		{rate.User, rate.Who{User: "alice"}, 6},
+		{rate.Sender, rate.Who{Sender: env.Sender}, 6},
+		{rate.RecipientDomain, rate.Who{Domain: "one.example"}, 6}, // once for each domain
+		{rate.RecipientDomain, rate.Who{Domain: "two.example"}, 6},
+		{rate.RecipientDomain, rate.Who{Domain: "other.example"}, 10},
+	}
+	for _, c := range cases {
+		l := limiter(t, rate.Config{Per: c.per, Limits: limits(t, "bytes", "10/d")})
+		l.ChargeTransaction(rate.Bytes, s, env, 4)
+		if left := charges(l, rate.Bytes, c.who, 20); left != c.left {
+			t.Errorf("%s: %d are left, want %d", c.per, left, c.left)
+		}
+	}
+	l := limiter(t, rate.Config{Per: rate.Address, Limits: limits(t, "errors", "3/d")})
+	l.ChargeTransaction(rate.Errors, s, nil, 1)
+	if left := charges(l, rate.Errors, rate.WhoOf(s), 20); left != 2 {
+		t.Errorf("outside of a transaction: %d are left, want 2", left)
+	}
+}

@@ -21,13 +21,7 @@ import (
 const Name = "authres"
 
 // Resolver looks things up, with a cache. *dns.Resolver is one.
-type Resolver interface {
-	TXT(ctx context.Context, name string) ([]string, error)
-	IPv4(ctx context.Context, name string) ([]netip.Addr, error)
-	Addrs(ctx context.Context, name string) ([]netip.Addr, error)
-	MX(ctx context.Context, name string) ([]dns.MX, error)
-	PTR(ctx context.Context, addr netip.Addr) ([]string, error)
-}
+type Resolver = dns.Lookups
 
 // Config is how messages are authenticated. Only Resolver is needed.
 type Config struct {
@@ -58,9 +52,9 @@ func New(cfg Config) *Module {
 	m := &Module{
 		timeout:  timeout,
 		trusted:  make(map[string]bool, len(cfg.ARCTrusted)),
-		spf:      spf.New(spf.Config{Resolver: lookups{cfg.Resolver}, Timeout: timeout}),
+		spf:      spf.New(spf.Config{Resolver: dns.Settled{R: cfg.Resolver}, Timeout: timeout}),
 		verifier: dkim.NewVerifier(dkim.VerifierConfig{Resolver: cfg.Resolver, MaxSignatures: cfg.MaxSignatures, LookupTimeout: timeout}),
-		finder:   dmarc.NewFinder(lookups{cfg.Resolver}),
+		finder:   dmarc.NewFinder(dns.Settled{R: cfg.Resolver}),
 	}
 	for _, domain := range cfg.ARCTrusted {
 		m.trusted[strings.ToLower(domain)] = true

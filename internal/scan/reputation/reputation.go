@@ -133,6 +133,11 @@ func (m *Module) Scan(ctx context.Context, in *scan.Input) ([]mail.Finding, erro
 	if len(sources) == 0 {
 		return nil, nil
 	}
+	return m.score(ctx, sources)
+}
+
+// score gives one finding for each source that is known.
+func (m *Module) score(ctx context.Context, sources []source) ([]mail.Finding, error) {
 	known, missing := m.lookup(ctx, sources)
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -154,6 +159,15 @@ func (m *Module) Scan(ctx context.Context, in *scan.Input) ([]mail.Finding, erro
 			Reason: "the records of what was seen before cannot be read now"})
 	}
 	return findings, nil
+}
+
+// Client scores the network of a client, before anything of a message is there.
+func (m *Module) Client(ctx context.Context, s *mail.Session) ([]mail.Finding, error) {
+	network, ok := clientSource(s)
+	if !ok {
+		return nil, nil
+	}
+	return m.score(ctx, []source{network})
 }
 
 // judge scores one source: the part of bad mail in all that was seen of it, drawn

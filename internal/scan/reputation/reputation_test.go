@@ -397,3 +397,33 @@ func TestBadConfig(t *testing.T) {
 		}
 	}
 }
+
+func TestTheNetworkOfAClientAlone(t *testing.T) {
+	m := newModule(t, &fakeStore{known: map[string]store.Reputation{"net:203.0.113.0/24": seen(3, 40), "from:good.com": seen(100_000, 0)}})
+	session := func(client string) *mail.Session {
+		return &mail.Session{Client: netip.AddrPortFrom(netip.MustParseAddr(client), 25)}
+	}
+	trusted := session("203.0.113.9")
+	trusted.Trusted = true
+	for _, c := range []struct {
+		name string
+		s    *mail.Session
+		want string
+	}{
+		{"known", session("203.0.113.9"), "net match 1.81"},
+		{"not known", session("198.51.100.1"), ""},
+		{"private", session("10.0.0.1"), ""},
+		{"trusted", trusted, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			findings, err := m.Client(t.Context(), c.s)
+			got := ""
+			for _, f := range findings {
+				got += fmt.Sprintf("%s %s %v", f.Symbol, f.Result, f.Score)
+			}
+			if err != nil || got != c.want {
+				t.Errorf("got %q, %v, want %q", got, err, c.want)
+			}
+		})
+	}
+}
