@@ -39,8 +39,13 @@ type StageBlock struct {
 	// Threshold is the sum of the scores of the block's own findings from which on
 	// OnMatch follows; nil: it follows from any match.
 	Threshold *float64
+	// Actions, by the symbol of the finding that matched, come before OnMatch.
+	Actions map[string]mail.Action
 	// Observe makes the block say what it would do, and do and count nothing.
 	Observe bool
+	// Words are the reply to a match; one of the other kind (4xx for a reject) is the
+	// table's instead. Nil: always the table's.
+	Words func(why *mail.Finding) mail.Reply
 	// Reply is the text behind the codes for reject and defer (CheckReply); "":
 	// the table's.
 	Reply string
@@ -130,9 +135,10 @@ const (
 func StageDefaults(use string) StageBlock {
 	b := StageBlock{Use: use, OnMatch: mail.ActionReject, OnUnknown: mail.ActionDeliver}
 	switch use {
-	case useRate, useConcurrency, "greylist":
+	case useRate, useConcurrency, "greylist", "harvest":
 		b.OnMatch = mail.ActionDefer
-	case "reputation", useTrust:
+	case "reputation", useTrust, "helo":
+		// RFC 5321 §4.1.4 on helo: honest servers have odd names, too.
 		b.OnMatch = mail.ActionDeliver
 	case "verify-recipient", useScript:
 		// Neither a 550 nor everything accepted where nobody can say who exists.

@@ -514,11 +514,46 @@ func TestADelayedRefusalSparesAuthenticatedUsers(t *testing.T) {
 func TestStageDefaults(t *testing.T) {
 	for use, want := range map[string][2]mail.Action{
 		"access": {"reject", "deliver"}, "dnsbl": {"reject", "deliver"}, "pregreet": {"reject", "deliver"}, "rate": {"defer", "deliver"}, "concurrency": {"defer", "deliver"},
-		"reputation": {"deliver", "deliver"}, "trust": {"deliver", "deliver"}, "helo": {"reject", "deliver"}, "spf": {"reject", "deliver"}, "greylist": {"defer", "deliver"},
+		"reputation": {"deliver", "deliver"}, "trust": {"deliver", "deliver"}, "helo": {"deliver", "deliver"}, "harvest": {"defer", "deliver"}, "spf": {"reject", "deliver"}, "greylist": {"defer", "deliver"},
 		"verify-sender": {"reject", "deliver"}, "verify-recipient": {"reject", "defer"}, "script": {"reject", "defer"},
 	} {
 		if b := StageDefaults(use); b.OnMatch != want[0] || b.OnUnknown != want[1] {
 			t.Errorf("%s: %s, %s", use, b.OnMatch, b.OnUnknown)
 		}
+	}
+}
+
+func TestABlockWithAnActionForEachAnswer(t *testing.T) {
+	b := stageBlock("spf")
+	b.Actions = map[string]mail.Action{"spf:fail": mail.ActionReject, "spf:softfail": mail.ActionDefer, "spf:permerror": mail.ActionDeliver}
+	for symbol, want := range map[string]mail.Act{"spf:fail": mail.Reject, "spf:softfail": mail.Defer, "spf:permerror": mail.Accept} {
+		o := DecideStage(atRecipient(b), []policy.Report{stageReport("spf", saw(symbol, "x"))}, StageInput{})
+		if o.Decision.Act != want {
+			t.Errorf("%s: %s, want %s", symbol, o.Decision.Act, want)
+		}
+	}
+}
+
+func TestABlockWithWordsOfItsOwn(t *testing.T) {
+	cases := []struct {
+		name   string
+		action mail.Action
+		reply  string
+		want   string
+	}{
+		{"they are given", mail.ActionReject, "", "550 5.7.27 Domain of the sender does not accept mail"},
+		{"not where they say the contrary", mail.ActionDefer, "", "451 4.7.1 Try again later"},
+		{"the administrator's text stands behind their codes", mail.ActionReject, "Go away", "550 5.7.27 Go away"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			b := stageBlock("sender-domain")
+			b.OnMatch, b.Reply = c.action, c.reply
+			b.Words = func(*mail.Finding) mail.Reply { return mail.ReplySenderNullMX.Reply() }
+			o := DecideStage(atRecipient(b), []policy.Report{stageReport("sender-domain", saw("null-mx", "x"))}, StageInput{})
+			if got := o.Decision.Reply.String(); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
 	}
 }

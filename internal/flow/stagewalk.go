@@ -151,7 +151,7 @@ func (w *StageWalk) judge(b *StageBlock, findings []mail.Finding) {
 	w.doubt = w.doubt || s.match != nil || s.unknown != nil
 	action, why := mail.ActionDeliver, s.match
 	if matched {
-		action = b.onMatch()
+		action = b.onMatch(s.match.Symbol)
 	}
 	if !acts(action) && s.unknown != nil {
 		action, why = b.onUnknown(), s.unknown
@@ -171,7 +171,10 @@ func (w *StageWalk) judge(b *StageBlock, findings []mail.Finding) {
 	}
 }
 
-func (b *StageBlock) onMatch() mail.Action {
+func (b *StageBlock) onMatch(symbol string) mail.Action {
+	if action, ok := b.Actions[symbol]; ok {
+		return action
+	}
 	if b.OnMatch == "" && b.Score != 0 {
 		return mail.ActionDeliver
 	}
@@ -342,13 +345,26 @@ func (o *Observation) verb() string {
 // reply is what the client is told; the zero Reply leaves it to the stage's own.
 func (b *StageBlock) reply(action mail.Action, why *mail.Finding, stage policy.Stage) mail.Reply {
 	r := b.tableReply(action, stage)
+	own := b.words(why, stage)
+	if !own.IsZero() && own.Permanent() == r.Permanent() {
+		r = own
+	}
 	switch {
 	case b.Reply != "" && CheckReply(b.Reply) == nil:
 		return r.WithText(b.Reply)
-	case action == mail.ActionDefer && waitOf(why) > 0:
+	case own.IsZero() && action == mail.ActionDefer && waitOf(why) > 0:
 		return r.WithText("Try again in " + strconv.Itoa(waitOf(why)) + " seconds")
 	}
 	return r
+}
+
+// words are the block's own reply to a match; none at connect, where nothing was
+// asked yet.
+func (b *StageBlock) words(why *mail.Finding, stage policy.Stage) mail.Reply {
+	if b.Words == nil || why.Result != mail.Match || stage == policy.Connect {
+		return mail.Reply{}
+	}
+	return b.Words(why)
 }
 
 // tableReply is the reply of the table for a block at a stage.
