@@ -65,6 +65,8 @@ type Config struct {
 	Content Content
 	// UnknownRecipient is told of each recipient that does not exist; nil: nobody.
 	UnknownRecipient func(*mail.Session)
+	// Sent is told each message that was taken; nil: nobody. It must not wait.
+	Sent func(*mail.Envelope)
 	// Queued are the listeners whose messages are answered first and scanned then.
 	Queued map[string]bool
 }
@@ -108,6 +110,7 @@ func New(cfg Config) (*Gateway, error) {
 // Mail is the hook for MAIL: a message that cannot be stored is refused before
 // its bytes travel (RFC 1870 §6.1).
 func (g *Gateway) Mail(_ context.Context, env *mail.Envelope) mail.Decision {
+	g.charge(&env.Session, env, ChargeMessages, 1)
 	if err := g.cfg.Spool.CheckSpace(env.Size); err != nil {
 		return deferral(err)
 	}

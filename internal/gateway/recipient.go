@@ -22,6 +22,7 @@ func (g *Gateway) Rcpt(ctx context.Context, env *mail.Envelope, r *mail.Recipien
 	if d, due := flow.AtRcpt(v.later, s); due {
 		return d
 	}
+	g.chargeRecipient(env, r)
 	st := g.stageFor(s.Listener, r.Address.Domain)
 	before := st.before(s)
 	if before.Act != mail.Accept {
@@ -165,6 +166,16 @@ func (g *Gateway) charge(s *mail.Session, env *mail.Envelope, kind Charge, n int
 			tell(s, env, kind, n)
 		}
 	}
+}
+
+// chargeRecipient charges one that was named, whether or not he will be taken.
+func (g *Gateway) chargeRecipient(env *mail.Envelope, r *mail.Recipient) {
+	if len(g.cfg.Stages.Connect) == 0 && g.cfg.Stages.Recipient == nil {
+		return
+	}
+	one := *env
+	one.Recipients = []mail.Recipient{*r}
+	g.charge(&env.Session, &one, ChargeRecipients, 1)
 }
 
 // recipientStages are the recipient flows of a transaction; without one, that of the

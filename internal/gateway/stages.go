@@ -61,9 +61,11 @@ type Charge string
 
 // What is charged as it happens.
 const (
-	ChargeBytes  Charge = "bytes"  // of a message that was taken
-	ChargeErrors Charge = "errors" // a command that was answered 5xx
-	ChargeLogins Charge = "logins" // a login that failed
+	ChargeMessages   Charge = "messages"   // MAIL
+	ChargeRecipients Charge = "recipients" // RCPT
+	ChargeBytes      Charge = "bytes"      // of a message that was taken
+	ChargeErrors     Charge = "errors"     // a command that was answered 5xx
+	ChargeLogins     Charge = "logins"     // a login that failed
 )
 
 // StageObserver counts what happens before content.
@@ -105,13 +107,18 @@ func (g *Gateway) Connect(ctx context.Context, s *mail.Session) mail.Decision {
 	return out.Decision
 }
 
-// walk asks the blocks of a flow one after the other until it has decided.
+// walk asks the blocks of a flow one after the other until it has decided. Each sees
+// on the session what those before it found: greylist knows by spf who it is.
 func (g *Gateway) walk(ctx context.Context, st *Stage, in *policy.Input, v *visit) flow.StageOutcome {
-	seen := in.Session.Findings
-	w := flow.NewStageWalk(st.Decide, flow.StageInput{Findings: seen})
+	view := *in.Session
+	view.Findings = slices.Clip(view.Findings)
+	in.Session = &view
+	w := flow.NewStageWalk(st.Decide, flow.StageInput{Findings: view.Findings})
 	for b := w.Next(); b != nil; b = w.Next() {
 		in.Score = w.Score()
-		w.Tell(g.report(ctx, st.Blocks[b.Key], in, v))
+		r := g.report(ctx, st.Blocks[b.Key], in, v)
+		view.Findings = append(view.Findings, r.Findings...)
+		w.Tell(r)
 	}
 	out := w.Outcome()
 	if o := g.cfg.Stages.Observer; o != nil {
