@@ -45,12 +45,17 @@ type part struct {
 	health func() error
 }
 
-// parts are the database and the scanners, by name; each of a kind once.
+// parts are the database, the scanners and what else flows depend on, by name.
 func (a *app) parts(g *generation) []part {
 	list := []part{{"store", a.services.store.Health}}
 	for _, m := range g.modules {
 		if m.health != nil {
 			list = append(list, part{m.name, m.health})
+		}
+	}
+	for _, p := range g.parts {
+		if p.health != nil {
+			list = append(list, part{p.name, p.health})
 		}
 	}
 	slices.SortFunc(list, func(x, y part) int { return strings.Compare(x.name, y.name) })

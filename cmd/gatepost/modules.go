@@ -68,9 +68,14 @@ func blockKey(cfg *config.Config, b *config.Block) string {
 	case *config.BayesBlock:
 		key += fmt.Sprintf(" %+v", cfg.Bayes)
 	}
-	// A digest, because keys are shown, and parameters may be secrets.
-	sum := sha256.Sum256([]byte(key))
-	return fmt.Sprintf("%s-%x", b.Use, sum[:6])
+	return shortKey(b.Use, key)
+}
+
+// shortKey is the key of a block that is made from all that text names. It is a
+// digest, because keys are shown, and parameters may be secrets.
+func shortKey(use, text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return fmt.Sprintf("%s-%x", use, sum[:6])
 }
 
 // moduleFor returns the module of a block: the one of this generation, of the one

@@ -17,6 +17,7 @@ import (
 	"gatepost/internal/dns"
 	"gatepost/internal/gateway"
 	"gatepost/internal/logs"
+	"gatepost/internal/policy/greylist"
 	"gatepost/internal/queue"
 	"gatepost/internal/route"
 	"gatepost/internal/smtpclient"
@@ -43,6 +44,8 @@ type generation struct {
 	// directories and webs are the [[ldap]] and [[http]] by name.
 	directories map[string]*directory
 	webs        map[string]*web
+	// greylists are those of its flows, each once.
+	greylists []*greylist.Greylist
 	// stages are the flows before content, logins those of the stage auth by listener.
 	stages gateway.Stages
 	logins map[string]smtpserver.Authenticator
@@ -122,6 +125,7 @@ func (a *app) newGateway(g *generation) (*gateway.Gateway, error) {
 		Content:       g.content,
 
 		UnknownRecipient: a.services.reputation.UnknownRecipient,
+		Sent:             g.sent,
 		Queued:           queuedListeners(g.cfg),
 	})
 }

@@ -71,7 +71,7 @@ const (
 // StageObserver counts what happens before content.
 type StageObserver interface {
 	// Checked is told each answer of a block.
-	Checked(stage policy.Stage, use string, result mail.Result, took time.Duration)
+	Checked(stage, use string, result mail.Result, took time.Duration)
 	// StageDecided is told what a flow decided; by is the block, "" for none.
 	StageDecided(flow, by string, act mail.Act)
 }
@@ -135,7 +135,7 @@ func (g *Gateway) report(ctx context.Context, b policy.Block, in *policy.Input, 
 	}
 	r := ask(ctx, b, in, g.cfg.Log)
 	if o := g.cfg.Stages.Observer; o != nil {
-		o.Checked(in.Stage, b.Use, worst(r.Findings), r.Took)
+		o.Checked(string(in.Stage), b.Use, worst(r.Findings), r.Took)
 	}
 	if known != nil {
 		known[b.Key] = r

@@ -33,7 +33,8 @@ type Metrics struct {
 	commits    *prometheus.CounterVec
 	commitTime prometheus.Histogram
 
-	scan scanMetrics
+	scan   scanMetrics
+	stages stageMetrics
 
 	reloads      *prometheus.CounterVec
 	reloadOK     prometheus.Gauge
@@ -53,6 +54,7 @@ func New(build Build) *Metrics {
 	m.addQueue()
 	m.addSpool()
 	m.addScan()
+	m.addStages()
 	m.reloads = m.counterVec("gatepost_config_reloads_total", "Reloads of the configuration, by result: ok or error.", "result")
 	m.reloadOK = m.gauge("gatepost_config_last_reload_successful", "Whether the last load of the configuration worked: 1 or 0.")
 	m.lastReloadAt = m.gauge("gatepost_config_last_success_timestamp_seconds", "When the configuration in use was loaded, Unix time.")

@@ -156,6 +156,31 @@ func (h *Harvest) Decide(s *mail.Session) mail.Decision {
 	return d
 }
 
+// Hook is Decide with another act for who has named too many, and with text behind
+// the codes; "" is the usual one. Accept leaves the session to others and only slows
+// it down.
+func (h *Harvest) Hook(act mail.Act, text string) func(*mail.Session) mail.Decision {
+	return func(s *mail.Session) mail.Decision {
+		d := h.Decide(s)
+		if d.Act == mail.Accept {
+			return d
+		}
+		switch act {
+		case mail.Accept:
+			return mail.Decision{Delay: d.Delay}
+		case mail.Reject:
+			d.Reply = mail.ReplyAccessDenied.Reply()
+		case mail.Drop:
+			d.Reply = mail.Reply{}
+		}
+		d.Act = act
+		if text != "" && act != mail.Drop {
+			d.Reply = d.Reply.WithText(text)
+		}
+		return d
+	}
+}
+
 // Check implements policy.Check. Its answer is that of the moment
 // (policy.PerRecipient).
 func (h *Harvest) Check(_ context.Context, in *policy.Input) ([]mail.Finding, error) {

@@ -168,3 +168,37 @@ func TestConfigsThatCannotBeMeant(t *testing.T) {
 		}
 	}
 }
+
+func TestAHookWithAnotherAct(t *testing.T) {
+	cases := []struct {
+		name string
+		act  mail.Act
+		text string
+		want string
+	}{
+		{"the usual one", mail.Defer, "", "defer 421 4.7.0 Too many errors"},
+		{"another text", mail.Defer, "Come back later", "defer 421 4.7.0 Come back later"},
+		{"a refusal", mail.Reject, "", "reject 550 5.7.1 Refused by policy"},
+		{"not a word", mail.Drop, "Go away", "drop "},
+		{"others decide", mail.Accept, "", "accept "},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHarvest(t, Config{SlowAfter: 1, SessionLimit: 2})
+			s := session("192.0.2.7")
+			hook := h.Hook(c.act, c.text)
+			named(h, s, 1)
+			if d := hook(s); d.Act != mail.Accept || d.Delay != time.Second || len(d.Findings) != 1 {
+				t.Errorf("below the limit: %+v", d)
+			}
+			named(h, s, 1)
+			d := hook(s)
+			if got := d.Act.String() + " " + d.Reply.String(); !strings.HasPrefix(got, c.want) || d.Delay != 2*time.Second {
+				t.Errorf("got %q after %v, want %q", got, d.Delay, c.want)
+			}
+			if d.Close == (c.act == mail.Accept) {
+				t.Errorf("close: %v", d.Close)
+			}
+		})
+	}
+}
