@@ -53,6 +53,8 @@ func TestWhatIsObservedIsScraped(t *testing.T) {
 	m.Bounced("exchange")
 	m.Scanned("clamav", mail.Match, time.Millisecond)
 	m.Decided("inbound", mail.ActionQuarantine, mail.ThreatVirus)
+	m.Checked("connect", "dnsbl", mail.Match, 20*time.Millisecond)
+	m.StageDecided("ip", "dnsbl", mail.Reject)
 	m.ReportDropped("exchange")
 	m.Committed(time.Millisecond, nil)
 	m.Committed(time.Millisecond, errors.New("x"))
@@ -62,6 +64,9 @@ func TestWhatIsObservedIsScraped(t *testing.T) {
 	for _, want := range []string{
 		`gatepost_scan_answers_total{block="clamav",result="match"} 1`,
 		`gatepost_verdicts_total{action="quarantine",flow="inbound",threat="virus"} 1`,
+		`gatepost_check_answers_total{block="dnsbl",result="match",stage="connect"} 1`,
+		`gatepost_check_duration_seconds_count{block="dnsbl",stage="connect"} 1`,
+		`gatepost_stage_decisions_total{block="dnsbl",decision="reject",flow="ip"} 1`,
 		`gatepost_part_up{part="clamav"} 0`,
 		`gatepost_build_info{go_version="go1.26",revision="abc",version="1.2.3"} 1`,
 		`gatepost_smtp_sessions_total{listener="inbound"} 2`,
@@ -120,6 +125,8 @@ func TestEveryMetricOfOursIsInTheTableAndEveryRowIsScraped(t *testing.T) {
 	m.Committed(0, nil)
 	m.Scanned("clamav", mail.Clean, 0)
 	m.Decided("f", mail.ActionDeliver, "")
+	m.Checked("connect", "dnsbl", mail.Clean, 0)
+	m.StageDecided("f", "", mail.Accept)
 	m.ConfigLoaded(nil)
 	scraped := map[string]bool{}
 	for line := range strings.Lines(scrape(t, m)) {
