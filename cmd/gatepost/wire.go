@@ -19,6 +19,8 @@ import (
 	"gatepost/internal/logs"
 	"gatepost/internal/policy/greylist"
 	"gatepost/internal/queue"
+	"gatepost/internal/rewrite"
+	"gatepost/internal/rewrite/srs"
 	"gatepost/internal/route"
 	"gatepost/internal/smtpclient"
 	"gatepost/internal/smtpserver"
@@ -34,7 +36,13 @@ type generation struct {
 	transports map[string]builtTransport
 	resolver   *dns.Resolver
 	routes     *route.Table
-	gateway    *gateway.Gateway
+	// rewriting and srs change addresses; nil: nothing does. ours tells the domains that
+	// are configured by name, parent of which one another is an alias.
+	rewriting *rewrite.Engine
+	srs       *srs.Rewriter
+	ours      func(domain string) bool
+	parent    func(domain string) string
+	gateway   *gateway.Gateway
 	// content is the content flows, modules what they are made of, by the key of
 	// their blocks.
 	content gateway.Content
@@ -56,6 +64,7 @@ type generation struct {
 type builtTransport struct {
 	transport.Transport
 	fingerprint string
+	kind        string
 	queued      queue.TransportConfig
 }
 
@@ -83,16 +92,11 @@ func (a *app) build(cfg *config.Config, old *generation) (*generation, error) {
 	if err := a.buildTransports(g, old); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(g, old *generation) error{a.buildLookups, a.buildContent, a.buildStages, a.buildLogin} {
+	for _, step := range []func(g, old *generation) error{a.buildLookups, a.buildRoutes, a.buildContent, a.buildStages, a.buildLogin} {
 		if err := step(g, old); err != nil {
 			return nil, errors.Join(err, g.closeNew(old))
 		}
 	}
-	routes, errs := route.New(routeConfig(cfg, a.logs.Logger("Route")))
-	if len(errs) > 0 {
-		return nil, errors.Join(append(errs, g.closeNew(old))...)
-	}
-	g.routes = routes
 	return g, nil
 }
 
@@ -121,6 +125,7 @@ func (a *app) newGateway(g *generation) (*gateway.Gateway, error) {
 		Traffic:       a.logs,
 		MaxHops:       g.cfg.Limits.MaxHops,
 		MaxHeaderSize: int64(g.cfg.Limits.MaxHeaderSize),
+		Rewriter:      rewriterOf(g),
 		Stages:        g.stages,
 		Content:       g.content,
 
@@ -227,6 +232,7 @@ func (a *app) buildTransport(g *generation, t *config.Transport, resolver *dns.R
 	g.transports[string(t.Name)] = builtTransport{
 		Transport:   made,
 		fingerprint: print,
+		kind:        t.Kind,
 		queued: queue.TransportConfig{
 			Transport: made,
 			ByDomain:  t.Kind == "mx",
@@ -408,37 +414,6 @@ type spoolStore struct{ *spool.Spool }
 // Scan implements queue.Reader.
 func (s spoolStore) Scan(fn func(queue.Entry) error) error {
 	return s.Spool.Scan(func(e spool.Entry) error { return fn(queue.Entry(e)) })
-}
-
-func routeConfig(cfg *config.Config, log *slog.Logger) route.Config {
-	rc := route.Config{Hostname: string(cfg.Hostname), Postmaster: cfg.Postmaster, Log: log, ContentFlows: make(map[string]string)}
-	for i := range cfg.Listeners {
-		rc.ContentFlows[string(cfg.Listeners[i].Name)] = string(cfg.Listeners[i].Flows.Content)
-	}
-	for i := range cfg.Domains {
-		d := &cfg.Domains[i]
-		rd := route.Domain{
-			Name:      string(d.Name),
-			Listener:  string(d.Listener),
-			Transport: string(d.Transport),
-			Delimiter: d.RecipientDelimiter,
-
-			ContentFlow: string(d.Flows.Content),
-		}
-		for _, alias := range d.Aliases {
-			rd.Aliases = append(rd.Aliases, string(alias))
-		}
-		for _, source := range d.Recipients {
-			rd.RecipientFiles = append(rd.RecipientFiles, source.Arg)
-		}
-		for j := range cfg.Transports {
-			if cfg.Transports[j].Name == d.Transport {
-				rd.AsksMX = cfg.Transports[j].Kind == "mx"
-			}
-		}
-		rc.Domains = append(rc.Domains, rd)
-	}
-	return rc
 }
 
 func logsConfig(cfg *config.Config) logs.Config {

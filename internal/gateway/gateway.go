@@ -60,6 +60,8 @@ type Config struct {
 	MaxHops int
 	// MaxHeaderSize bounds the header section in bytes; default 1 MiB.
 	MaxHeaderSize int64
+	// Rewriter changes senders and headers; nil: nobody does.
+	Rewriter Rewriter
 	// Stages are what decides before content, Content what does about it.
 	Stages  Stages
 	Content Content

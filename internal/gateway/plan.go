@@ -197,7 +197,7 @@ func (g *Gateway) editsFor(env *mail.Envelope, v *mail.Verdict, header *message.
 		b.WriteString(field)
 		b.WriteString("\r\n")
 	}
-	edits := &mail.Edits{Cut: env.Edits.Cut}
+	edits := &mail.Edits{Cut: env.Edits.Cut, Replace: slices.Clone(env.Edits.Replace)}
 	if g.cfg.Content.Edits != nil && seen != nil {
 		prepend, cut := g.cfg.Content.Edits(seen.findingsFor(g.cfg.Content.Flows[v.Flow]), header)
 		for _, field := range prepend {
@@ -205,6 +205,7 @@ func (g *Gateway) editsFor(env *mail.Envelope, v *mail.Verdict, header *message.
 			b.WriteString("\r\n")
 		}
 		edits.Cut = withSpans(edits.Cut, cut)
+		edits.Replace = without(edits.Replace, cut)
 	}
 	b.Write(env.Edits.Prepend)
 	if v.SubjectTag != "" {

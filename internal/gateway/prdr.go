@@ -2,21 +2,39 @@ package gateway
 
 import "gatepost/internal/mail"
 
-// answers are the replies for each recipient by its own verdict.
+// answers are the replies for each RCPT by the verdicts of those whom it stands for:
+// what one of several takes is taken. Nobody asked for the others.
 func answers(env *mail.Envelope) []mail.Reply {
-	all := make([]mail.Reply, len(env.Recipients))
+	var all []mail.Reply
+	at := make(map[string]int)
 	for i := range env.Recipients {
-		all[i] = mail.ReplyRecipientOK.Reply()
-		v := env.Recipients[i].Verdict
+		r := &env.Recipients[i]
+		if r.Copy {
+			continue
+		}
+		reply := answer(r.Verdict)
+		n, known := at[r.Original.Raw]
 		switch {
-		case v == nil:
-		case v.Action == mail.ActionReject:
-			all[i] = orReply(v.Reply, mail.ReplyContentRejected)
-		case v.Action == mail.ActionDefer:
-			all[i] = orReply(v.Reply, mail.ReplyTryLater)
+		case !known:
+			at[r.Original.Raw] = len(all)
+			all = append(all, reply)
+		case !all[n].Positive() && (reply.Positive() || reply.Temporary()):
+			all[n] = reply
 		}
 	}
 	return all
+}
+
+// answer is the reply for one who gets the mail, or not.
+func answer(v *mail.Verdict) mail.Reply {
+	switch {
+	case v == nil:
+	case v.Action == mail.ActionReject:
+		return orReply(v.Reply, mail.ReplyContentRejected)
+	case v.Action == mail.ActionDefer:
+		return orReply(v.Reply, mail.ReplyTryLater)
+	}
+	return mail.ReplyRecipientOK.Reply()
 }
 
 // jointRefusal is the refusal of a message that no recipient takes: for good only

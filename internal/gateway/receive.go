@@ -40,6 +40,9 @@ func (in *Intake) Commit(ctx context.Context) mail.Reply {
 		return in.g.refused(in, refused)
 	}
 	in.g.trace(m, header)
+	if refused = in.g.rewrite(ctx, m, header); refused.Act != mail.Accept {
+		return in.g.refused(in, refused)
+	}
 	if in.g.scansLater(in.env) {
 		return in.keepForLater(ctx, m)
 	}

@@ -13,7 +13,7 @@ import (
 // envelope as they came, to the recipients that env has now, under a new ID. It is
 // not scanned again, or it would be back at once. When Release returns nil the
 // message is durable.
-func (g *Gateway) Release(_ context.Context, env *mail.Envelope, body mail.Body) (mail.ID, error) {
+func (g *Gateway) Release(ctx context.Context, env *mail.Envelope, body mail.Body) (mail.ID, error) {
 	fresh := *env
 	fresh.ID = mail.NewID()
 	fresh.ReleasedFrom = env.ID
@@ -40,6 +40,9 @@ func (g *Gateway) Release(_ context.Context, env *mail.Envelope, body mail.Body)
 	// It leaves like any message that passes: with our Received field, and without
 	// fields that claim to be ours.
 	g.trace(m, header)
+	if d := g.rewriteHeader(ctx, &fresh, header); d.Act != mail.Accept {
+		return mail.ID{}, fmt.Errorf("rewrite released message: %s", d.Reason)
+	}
 	items := split(&fresh)
 	if err := w.Commit(&fresh, items); err != nil {
 		return mail.ID{}, fmt.Errorf("spool released message: %w", err)

@@ -84,6 +84,8 @@ type Envelope struct {
 	Received time.Time `json:"received"`
 	Session  Session   `json:"session"`
 	Sender   Address   `json:"sender"`
+	// OriginalSender is what MAIL said, where Sender is another address.
+	OriginalSender Address `json:"original_sender,omitzero"`
 
 	Recipients []Recipient `json:"recipients"`
 
@@ -120,6 +122,14 @@ type Envelope struct {
 	ReleasedFrom ID `json:"released_from,omitzero"`
 }
 
+// GivenSender is the sender that MAIL named: what the client is responsible for.
+func (e *Envelope) GivenSender() Address {
+	if !e.OriginalSender.IsNull() {
+		return e.OriginalSender
+	}
+	return e.Sender
+}
+
 // Recipient is one RCPT of an envelope.
 type Recipient struct {
 	// Address is where the message goes now, Original what RCPT said.
@@ -129,6 +139,8 @@ type Recipient struct {
 	// ORcpt is the ORCPT parameter, decoded, with its type: "rfc822;a@b.example".
 	ORcpt string `json:"orcpt,omitempty"`
 	Route Route  `json:"route"`
+	// Copy says that nobody named this recipient in RCPT: an automatic copy.
+	Copy bool `json:"copy,omitempty"`
 	// Verdict is what the content flow decided for this recipient; nil where
 	// nothing was scanned.
 	Verdict *Verdict `json:"verdict,omitempty"`

@@ -76,7 +76,7 @@ func (q *query) resolve(ctx context.Context, r mail.Recipient) ([]mail.Recipient
 	}
 	for _, c := range x.Copies {
 		// The administrator asked for it, not the sender: no report, no check.
-		copied := mail.Recipient{Address: c, Original: c, Notify: mail.NotifyNever}
+		copied := mail.Recipient{Address: c, Original: c, Notify: mail.NotifyNever, Copy: true}
 		if d := q.direct(ctx, &copied); d.Act == mail.Defer {
 			return nil, d
 		} else if d.Act != mail.Accept {

@@ -204,7 +204,7 @@ func (s *session) answerEach(in Intake, final mail.Reply) {
 		return
 	}
 	s.write("MESSAGE", s.srv.replies[mail.ReplyPerRecipient])
-	for i := range s.tx.env.Recipients {
+	for i := range s.tx.accepted {
 		reply := s.srv.replies[mail.ReplyRecipientOK]
 		if i < len(all) {
 			reply = all[i]

@@ -118,7 +118,7 @@ func hiddenClient(in *scan.Input) string {
 }
 
 func (m *Module) checkSPF(ctx context.Context, f *facts) spf.Result {
-	q := spf.Query{Client: f.env.Session.Client.Addr(), Sender: f.env.Sender, Helo: f.env.Session.Helo}
+	q := spf.Query{Client: f.env.Session.Client.Addr(), Sender: f.env.GivenSender(), Helo: f.env.Session.Helo}
 	if f.hidden == "" {
 		return m.spf.Check(ctx, q)
 	}

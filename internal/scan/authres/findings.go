@@ -87,7 +87,7 @@ func (f *facts) spfFinding() mail.Finding {
 	if r.Helo {
 		finding.Properties = properties("smtp.helo", r.Domain)
 	} else {
-		finding.Properties = properties("smtp.mailfrom", f.env.Sender.Local+"@"+f.env.Sender.Domain)
+		finding.Properties = properties("smtp.mailfrom", f.env.GivenSender().Local+"@"+f.env.GivenSender().Domain)
 	}
 	return finding
 }

@@ -76,11 +76,11 @@ func (t *talk) envelope() error {
 	if env.Session.ESMTP {
 		protocol = "ESMTP"
 	}
-	if err := t.macros(cmdMail, "i", env.ID.String(), "{auth_authen}", env.Session.User, "{mail_addr}", env.Sender.String(),
-		"{mail_host}", env.Sender.Domain, "{mail_mailer}", "smtp", "b", message.FormatDate(env.Received), "r", protocol, "s", env.Session.Helo); err != nil {
+	if err := t.macros(cmdMail, "i", env.ID.String(), "{auth_authen}", env.Session.User, "{mail_addr}", env.GivenSender().String(),
+		"{mail_host}", env.GivenSender().Domain, "{mail_mailer}", "smtp", "b", message.FormatDate(env.Received), "r", protocol, "s", env.Session.Helo); err != nil {
 		return err
 	}
-	args := []string{path(env.Sender), "SIZE=" + strconv.FormatInt(t.in.Message.Body.Size(), 10)}
+	args := []string{path(env.GivenSender()), "SIZE=" + strconv.FormatInt(t.in.Message.Body.Size(), 10)}
 	if env.Body != "" {
 		args = append(args, "BODY="+string(env.Body))
 	}

@@ -73,7 +73,7 @@ func fromDomain(in *scan.Input) string {
 	if domains := passed(in, "dmarc:pass"); len(domains) > 0 {
 		return domains[0]
 	}
-	sender := organisation(in.Message.Envelope.Sender.Domain)
+	sender := organisation(in.Message.Envelope.GivenSender().Domain)
 	for _, domain := range passed(in, "spf:pass") {
 		if domain == sender {
 			return domain

@@ -194,7 +194,7 @@ func (s *Scanner) describe(h http.Header, env *mail.Envelope) {
 	set("User", env.Session.User)
 	set("TLS-Version", env.Session.TLS.Version)
 	set("TLS-Cipher", env.Session.TLS.Cipher)
-	h.Set("From", "<"+line(env.Sender.String())+">")
+	h.Set("From", "<"+line(env.GivenSender().String())+">")
 	for i := range env.Recipients[:min(len(env.Recipients), maxRecipients)] {
 		r := &env.Recipients[i]
 		a := r.Original

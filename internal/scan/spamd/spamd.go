@@ -130,7 +130,7 @@ func envelopeField(env *mail.Envelope) []byte {
 			return '?'
 		}
 		return r
-	}, env.Sender.String())
+	}, env.GivenSender().String())
 	return []byte("Return-Path: <" + address + ">\r\n")
 }
 

@@ -1,0 +1,153 @@
+// Package leaving changes messages as they leave: the addresses that the outside
+// knows by other names (generic), and the senders of forwarded mail (SRS).
+//
+//	queue.TransportConfig{Transport: leaving.New(leaving.Config{Transport: t, Name: "internet", …})}
+//
+// Invariants:
+//   - A message in the queue keeps its addresses; what leaves is a copy. A table that
+//     is changed counts for what waits already.
+//   - Where a table can't be asked nothing leaves: the recipients are deferred.
+//   - Outcomes are those of the recipients as the queue knows them, in their order.
+package leaving
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"gatepost/internal/mail"
+	"gatepost/internal/message"
+	"gatepost/internal/rewrite"
+	"gatepost/internal/rewrite/srs"
+)
+
+// Transport takes messages to their next hop.
+type Transport interface {
+	Deliver(ctx context.Context, d *mail.Delivery) []mail.Outcome
+}
+
+// Config is how mail through one transport is changed.
+type Config struct {
+	Transport Transport
+	Name      string // of the transport, for Engine.Leaves
+	// Engine nil: no table changes anything. SRS nil: senders stay.
+	Engine *rewrite.Engine
+	SRS    *srs.Rewriter
+	// Ours tells the domains whose mail is for us: senders of them stay, and mail to
+	// them is not forwarded.
+	Ours func(domain string) bool
+	// MaxHeader bounds the header section, in bytes; default 1 MiB.
+	MaxHeader int64
+}
+
+// Leaving is a transport whose mail is changed as it leaves.
+type Leaving struct{ cfg Config }
+
+const defaultMaxHeader = 1 << 20
+
+// New returns the transport. It keeps nothing of a delivery.
+func New(cfg Config) *Leaving {
+	if cfg.MaxHeader <= 0 {
+		cfg.MaxHeader = defaultMaxHeader
+	}
+	return &Leaving{cfg}
+}
+
+// Deliver changes the message and gives it to the transport.
+func (l *Leaving) Deliver(ctx context.Context, d *mail.Delivery) []mail.Outcome {
+	changed, err := l.change(ctx, d)
+	if err != nil {
+		return deferAll(d, err)
+	}
+	return l.cfg.Transport.Deliver(ctx, changed)
+}
+
+// change returns the delivery as it leaves; d itself where nothing changes.
+func (l *Leaving) change(ctx context.Context, d *mail.Delivery) (*mail.Delivery, error) {
+	env := *d.Message.Envelope
+	out := *d
+	out.Message.Envelope = &env
+	out.Recipients = append([]mail.Recipient(nil), d.Recipients...)
+	if e := l.cfg.Engine; e != nil && e.Leaves(l.cfg.Name) {
+		if err := generic(ctx, e, &out, l.cfg.MaxHeader); err != nil {
+			return nil, err
+		}
+	}
+	if l.forwards(&env, d.Recipients) {
+		sender, err := l.wrap(env.Sender, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		env.Sender = sender
+	}
+	return &out, nil
+}
+
+// generic rewrites the addresses of envelope and header.
+func generic(ctx context.Context, e *rewrite.Engine, d *mail.Delivery, maxHeader int64) error {
+	env := d.Message.Envelope
+	var err error
+	if !env.Sender.IsNull() {
+		if env.Sender, err = e.Outgoing(ctx, env.Sender, nil); err != nil {
+			return fmt.Errorf("rewrite sender: %w", err)
+		}
+	}
+	for i := range d.Recipients {
+		r := &d.Recipients[i]
+		if r.Address, err = e.Outgoing(ctx, r.Address, nil); err != nil {
+			return fmt.Errorf("rewrite recipient: %w", err)
+		}
+	}
+	header, err := message.ReadHeader(d.Message.Body, maxHeader)
+	if err != nil {
+		return fmt.Errorf("read header: %w", err)
+	}
+	if env.Edits, err = e.OutgoingHeaders(ctx, header, env.Edits, nil); err != nil {
+		return fmt.Errorf("rewrite header: %w", err)
+	}
+	return nil
+}
+
+// forwards reports whether the sender must be wrapped: he is a stranger, and so is a
+// recipient. One domain checks SPF against us, who are not in the other's record.
+func (l *Leaving) forwards(env *mail.Envelope, to []mail.Recipient) bool {
+	if l.cfg.SRS == nil || env.Sender.IsNull() || env.Sender.Domain == "" || l.ours(env.Sender.Domain) {
+		return false
+	}
+	for i := range to {
+		if d := to[i].Address.Domain; d != "" && !l.ours(d) {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *Leaving) ours(domain string) bool {
+	return strings.EqualFold(domain, l.cfg.SRS.Domain()) || l.cfg.Ours != nil && l.cfg.Ours(domain)
+}
+
+// wrap is the sender as SRS writes it. One that does not fit stays: the mail may fail
+// SPF, which is better than not to leave at all.
+func (l *Leaving) wrap(sender mail.Address, now time.Time) (mail.Address, error) {
+	local, err := l.cfg.SRS.Forward(sender.Local, sender.Domain, now)
+	if errors.Is(err, srs.ErrSender) || errors.Is(err, srs.ErrTooLong) {
+		return sender, nil
+	}
+	if err != nil {
+		return sender, fmt.Errorf("wrap sender: %w", err)
+	}
+	return rewrite.Address(local, l.cfg.SRS.Domain())
+}
+
+// deferAll says that nobody could be served now.
+func deferAll(d *mail.Delivery, err error) []mail.Outcome {
+	all := make([]mail.Outcome, len(d.Recipients))
+	for i := range all {
+		all[i] = mail.Outcome{
+			Status: mail.Deferred, Reply: mail.ReplyLookupFailed.Reply(), Stage: "queue", Time: time.Now(), Cause: err.Error(),
+		}
+	}
+	return all
+}
