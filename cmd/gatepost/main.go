@@ -22,6 +22,7 @@ type commands struct {
 	Queue      queueCmd      `cmd:"" help:"Look at the mail that waits, and change it."`
 	Quarantine quarantineCmd `cmd:"" help:"Look at the mail that is held back, and decide about it."`
 	Scan       scanCmd       `cmd:"" help:"Run the content flow on messages and say what it sees, and why."`
+	Route      routeCmd      `cmd:"" help:"Say where mail for an address goes, and why."`
 	Train      trainCmd      `cmd:"" help:"Teach the Bayesian filter what is ham and what is spam."`
 	Bayes      bayesCmd      `cmd:"" help:"Look at what the Bayesian filter has learned."`
 	Status     statusCmd     `cmd:"" help:"Show how the running gateway is."`

@@ -22,6 +22,8 @@ type Config struct {
 	Quarantine Quarantine
 	// DigestLinks, where set, answers the links in digests, on TCP.
 	DigestLinks DigestLinks
+	// Routing tells where mail goes; nil: its paths answer 404.
+	Routing Routing
 	// Content looks at single messages; nil: its paths answer 404.
 	Content Content
 	// Metrics answers a scrape.
@@ -102,6 +104,7 @@ func (s *Server) API() http.Handler {
 		s.routeQuarantine(r)
 	}
 	s.routeContent(r)
+	s.routeRouting(r)
 	r.handle("GET", "/healthz", s.health(everything))
 	if s.cfg.Metrics != nil {
 		r.handle("GET", "/metrics", s.cfg.Metrics.ServeHTTP)
