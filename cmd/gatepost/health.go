@@ -156,6 +156,7 @@ func (a *app) serveAdmin(cfg *config.Config) (err error) {
 		Queue:            a.queue,
 		Quarantine:       a.services.quarantine,
 		Content:          contentAPI{a},
+		Greylist:         greylists{a},
 		Routing:          routingAPI{a},
 		Health:           a,
 		Metrics:          a.metrics.Handler(),

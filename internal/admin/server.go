@@ -20,6 +20,8 @@ type Config struct {
 	Health Health
 	// Quarantine, where set, is served under /api/v1/quarantine.
 	Quarantine Quarantine
+	// Greylist, where set, is served under /api/v1/greylist.
+	Greylist Greylist
 	// DigestLinks, where set, answers the links in digests, on TCP.
 	DigestLinks DigestLinks
 	// Routing tells where mail goes; nil: its paths answer 404.
@@ -102,6 +104,9 @@ func (s *Server) API() http.Handler {
 	s.routeProcess(r)
 	if s.cfg.Quarantine != nil {
 		s.routeQuarantine(r)
+	}
+	if s.cfg.Greylist != nil {
+		s.routeGreylist(r)
 	}
 	s.routeContent(r)
 	s.routeRouting(r)
