@@ -39,6 +39,8 @@ func serverConfig(gen *generation, l *config.Listener) (smtpserver.Config, error
 		MaxCommandLine:   limits.MaxCommandLine,
 		ErrorDelay:       limits.ErrorDelay,
 		HandshakeTimeout: limits.HandshakeTimeout,
+		Auth:             l.Auth,
+		AuthWithoutTLS:   l.AuthWithoutTLS,
 	}
 	switch l.TLS {
 	case "off":

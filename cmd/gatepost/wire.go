@@ -57,6 +57,8 @@ type generation struct {
 	// stages are the flows before content, logins those of the stage auth by listener.
 	stages gateway.Stages
 	logins map[string]smtpserver.Authenticator
+	// users is what users may do who have logged in.
+	users gateway.Users
 }
 
 // builtTransport is a transport with the fingerprint of all that it was made
@@ -132,6 +134,7 @@ func (a *app) newGateway(g *generation) (*gateway.Gateway, error) {
 		UnknownRecipient: a.services.reputation.UnknownRecipient,
 		Sent:             g.sent,
 		Queued:           queuedListeners(g.cfg),
+		Users:            g.users,
 	})
 }
 

@@ -69,6 +69,8 @@ type Config struct {
 	UnknownRecipient func(*mail.Session)
 	// Sent is told each message that was taken; nil: nobody. It must not wait.
 	Sent func(*mail.Envelope)
+	// Users is what users who have logged in may do.
+	Users Users
 	// Queued are the listeners whose messages are answered first and scanned then.
 	Queued map[string]bool
 }
@@ -113,6 +115,9 @@ func New(cfg Config) (*Gateway, error) {
 // its bytes travel (RFC 1870 §6.1).
 func (g *Gateway) Mail(_ context.Context, env *mail.Envelope) mail.Decision {
 	g.charge(&env.Session, env, ChargeMessages, 1)
+	if d := g.checkSender(env); d.Act != mail.Accept {
+		return d
+	}
 	if err := g.cfg.Spool.CheckSpace(env.Size); err != nil {
 		return deferral(err)
 	}

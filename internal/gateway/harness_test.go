@@ -45,6 +45,8 @@ type rigOptions struct {
 	content gateway.Content
 	// queued scans after the answer.
 	queued bool
+	// users is what users may do.
+	users gateway.Users
 }
 
 func newRig(t *testing.T, o rigOptions) *rig {
@@ -75,7 +77,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		Postmaster: postmaster, Hostname: "gw.example.com", Spool: r.spool, Queue: r.queue, Router: table,
 		Log: slog.New(slog.DiscardHandler), Traffic: r.traffic,
 		MaxHops: o.maxHops, MaxHeaderSize: o.maxHeader,
-		Content: o.content, Queued: map[string]bool{"inbound": o.queued},
+		Content: o.content, Queued: map[string]bool{"inbound": o.queued}, Users: o.users,
 	})
 	if err != nil {
 		t.Fatal(err)

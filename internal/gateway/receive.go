@@ -36,6 +36,9 @@ func (in *Intake) Abort() { in.body.Abort() }
 func (in *Intake) Commit(ctx context.Context) mail.Reply {
 	m := mail.Message{Envelope: in.env, Body: in.body.Body()}
 	header, refused := in.g.readHeader(m)
+	if refused.Act == mail.Accept {
+		refused = in.g.checkAuthors(in.env, header)
+	}
 	if refused.Act != mail.Accept {
 		return in.g.refused(in, refused)
 	}
@@ -44,7 +47,8 @@ func (in *Intake) Commit(ctx context.Context) mail.Reply {
 		return in.g.refused(in, refused)
 	}
 	if in.g.scansLater(in.env) {
-		return in.keepForLater(ctx, m)
+		tell := in.g.countUser(in.env)
+		return in.kept(ctx, in.keepForLater(ctx, m), tell)
 	}
 	seen, err := in.g.inspect(ctx, m)
 	if err != nil {
@@ -60,7 +64,17 @@ func (in *Intake) Commit(ctx context.Context) mail.Reply {
 	if refused.Act != mail.Accept {
 		return in.g.refused(in, refused)
 	}
-	return in.keep(ctx, m, in.g.plan(m, header, seen, 1))
+	tell := in.g.countUser(in.env)
+	in.g.holdForUser(in.env)
+	return in.kept(ctx, in.keep(ctx, m, in.g.plan(m, header, seen, 1)), tell)
+}
+
+// kept tells the postmaster, where that is due, of a message that is durable.
+func (in *Intake) kept(ctx context.Context, reply mail.Reply, tell bool) mail.Reply {
+	if tell && reply.Positive() {
+		in.g.tellPostmaster(ctx, in.env)
+	}
+	return reply
 }
 
 // Answers are the replies for each recipient, in their order, to be sent before

@@ -104,6 +104,7 @@ func (s *Scanner) scan(ctx context.Context, d *mail.Delivery) mail.Outcome {
 	}
 	quarantineRejects(&env)
 	g.learn(seen, &env)
+	g.holdForUser(&env)
 	return s.resolve(g, m, g.plan(m, header, seen, d.ID.N+1))
 }
 

@@ -35,6 +35,9 @@ type Metrics struct {
 
 	scan   scanMetrics
 	stages stageMetrics
+	logins *prometheus.CounterVec
+	// heldForUsers counts what exceeded a limit of its user.
+	heldForUsers *prometheus.CounterVec
 
 	reloads      *prometheus.CounterVec
 	reloadOK     prometheus.Gauge
@@ -55,6 +58,7 @@ func New(build Build) *Metrics {
 	m.addSpool()
 	m.addScan()
 	m.addStages()
+	m.addLogins()
 	m.reloads = m.counterVec("gatepost_config_reloads_total", "Reloads of the configuration, by result: ok or error.", "result")
 	m.reloadOK = m.gauge("gatepost_config_last_reload_successful", "Whether the last load of the configuration worked: 1 or 0.")
 	m.lastReloadAt = m.gauge("gatepost_config_last_success_timestamp_seconds", "When the configuration in use was loaded, Unix time.")

@@ -55,6 +55,8 @@ func TestWhatIsObservedIsScraped(t *testing.T) {
 	m.Decided("inbound", mail.ActionQuarantine, mail.ThreatVirus)
 	m.Checked("connect", "dnsbl", mail.Match, 20*time.Millisecond)
 	m.StageDecided("ip", "dnsbl", mail.Reject)
+	m.Login("submission", LoginFailed)
+	m.HeldForUser("submission")
 	m.ReportDropped("exchange")
 	m.Committed(time.Millisecond, nil)
 	m.Committed(time.Millisecond, errors.New("x"))
@@ -127,6 +129,8 @@ func TestEveryMetricOfOursIsInTheTableAndEveryRowIsScraped(t *testing.T) {
 	m.Decided("f", mail.ActionDeliver, "")
 	m.Checked("connect", "dnsbl", mail.Clean, 0)
 	m.StageDecided("f", "", mail.Accept)
+	m.Login("l", LoginOK)
+	m.HeldForUser("l")
 	m.ConfigLoaded(nil)
 	scraped := map[string]bool{}
 	for line := range strings.Lines(scrape(t, m)) {

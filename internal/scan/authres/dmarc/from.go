@@ -47,6 +47,22 @@ func Authors(header *message.Header) ([]string, error) {
 	return domains, unclear
 }
 
+// Mailboxes returns the addresses of all authors in all From fields, as any reader may
+// take them: without names and comments, else as they stand. What is no address at all
+// is among them.
+func Mailboxes(header *message.Header) []string {
+	var all []string
+	for _, f := range header.Fields() {
+		if !f.Is("From") {
+			continue
+		}
+		for _, mailbox := range read(f.Value(), true) {
+			all = append(all, strings.TrimSpace(mailbox))
+		}
+	}
+	return all
+}
+
 // domainOf returns the domain of an addr-spec, whose local part may be missing:
 // quoted strings are taken out before.
 func domainOf(spec string) (string, error) {
@@ -67,8 +83,11 @@ func domainOf(spec string) (string, error) {
 // mailboxes returns the addresses of a From field (RFC 5322 §3.4), less quoted
 // strings and comments. Where one of these does not end, readers disagree on what
 // is in it, so that it is also read as if it were ordinary text.
-func mailboxes(value string) []string {
-	s := splitter{}
+func mailboxes(value string) []string { return read(value, false) }
+
+// read is mailboxes; with words the quoted strings of addresses stay in them.
+func read(value string, words bool) []string {
+	s := splitter{words: words}
 	if !s.split(value, true) {
 		s.finish()
 		s.split(value, false)
@@ -86,6 +105,7 @@ type splitter struct {
 	angle   bool
 	angled  bool // the mailbox had angle brackets
 	literal bool // in a domain literal
+	words   bool // quoted strings are kept
 }
 
 // split reads a field; it returns false where a quoted string or comment does not
@@ -96,11 +116,13 @@ func (s *splitter) split(value string, syntax bool) bool {
 		c := value[i]
 		switch {
 		case c == '\\' && (quoted || depth > 0):
+			s.keep(quoted, value[i:min(i+2, len(value))])
 			i++
 		case c == '"' && depth == 0 && syntax:
 			quoted = !quoted
 			s.add('"')
 		case quoted:
+			s.keep(quoted, value[i:i+1])
 		case c == '(' && syntax:
 			depth++
 		case c == ')' && depth > 0:
@@ -133,6 +155,16 @@ func (s *splitter) next(c byte) {
 		s.text = s.text[:0]
 	default:
 		s.add(c)
+	}
+}
+
+// keep adds a part of a quoted string.
+func (s *splitter) keep(quoted bool, part string) {
+	if !quoted || !s.words {
+		return
+	}
+	for i := range len(part) {
+		s.add(part[i])
 	}
 }
 
