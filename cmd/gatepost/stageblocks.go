@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,11 @@ func (s *stageBuilder) make(b *config.Block, m *made) error {
 		return s.trust(p, m)
 	case *config.HarvestBlock:
 		return s.harvest(p, m)
+	case *config.ScriptBlock:
+		block, err := s.scriptBlock(s.g, s.old, p, policy.Stage(s.flow.Stage), m.decide.Key)
+		block.Timeout = cmp.Or(block.Timeout, b.Timeout)
+		m.block = block
+		return err
 	}
 	return s.makeRecipient(b, m)
 }
