@@ -87,6 +87,9 @@ func (v *validator) checkStageBlock(kind *blockKind, b *Block) {
 		if v.ok(&p.Delay, &p.Window) && p.Window <= p.Delay {
 			v.report(ruleBadBlock, &p.Window, fmt.Sprintf("is %s, but the second attempt must wait %s: nobody would pass", formatDuration(p.Window), formatDuration(p.Delay)), "make it longer than delay")
 		}
+		if v.ok(&p.Keep, &p.Window) && p.Keep < p.Window {
+			v.report(ruleBadBlock, &p.Keep, fmt.Sprintf("is %s, but window is %s: who passed would be forgotten before who waits", formatDuration(p.Keep), formatDuration(p.Window)), "make it longer than window")
+		}
 		unique(v, ruleDuplicateElement, p.Allow)
 	case *SPFBlock:
 		for _, at := range []*mail.Action{&b.Acts.OnMatch, &b.Acts.Action} {
