@@ -73,6 +73,12 @@ func (s *stageBuilder) spf(b *config.Block, p *config.SPFBlock, m *made) {
 			cfg.Match = append(cfg.Match, status)
 		}
 	}
+	m.decide.Words = func(f *mail.Finding) mail.Reply {
+		if f.Symbol == spfcheck.Symbol(spf.PermError) {
+			return mail.ReplySPFBroken.Reply()
+		}
+		return mail.ReplySPFFailed.Reply()
+	}
 	m.check = spfcheck.New(cfg)
 }
 

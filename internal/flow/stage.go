@@ -92,6 +92,8 @@ type StageOutcome struct {
 	Block, Key string
 	// Score is the sum of all findings, those of earlier stages included.
 	Score float64
+	// Transport is where a block wants the recipient delivered; "": where he is.
+	Transport string
 	// Accepted says that a block ended the flow in the client's favour.
 	Accepted bool
 	// Passed says that every block was asked, none had anything against the client
@@ -104,12 +106,14 @@ type StageOutcome struct {
 // Observation is what a block would have done.
 type Observation struct {
 	Block, Key string
-	// What is "accept", "defer", "reject", "drop", "score", "delay" or "bandwidth".
-	What   string
-	Score  float64
-	Delay  time.Duration
-	Limit  int64
-	Reason string
+	// What is "accept", "defer", "reject", "drop", "score", "delay", "bandwidth" or
+	// "deliver".
+	What      string
+	Score     float64
+	Delay     time.Duration
+	Limit     int64
+	Transport string
+	Reason    string
 }
 
 // The uses of blocks that a stage treats in a way of their own.
@@ -140,9 +144,12 @@ func StageDefaults(use string) StageBlock {
 	case "reputation", useTrust, "helo":
 		// RFC 5321 §4.1.4 on helo: honest servers have odd names, too.
 		b.OnMatch = mail.ActionDeliver
-	case "verify-recipient", useScript:
+	case "verify-recipient":
 		// Neither a 550 nor everything accepted where nobody can say who exists.
 		b.OnUnknown = mail.ActionDefer
+	case useScript:
+		// It says itself what it wants done; what it scores counts and nothing else.
+		b.OnMatch, b.OnUnknown = mail.ActionDeliver, mail.ActionDefer
 	}
 	return b
 }

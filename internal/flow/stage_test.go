@@ -63,6 +63,13 @@ func stageReport(use string, findings ...mail.Finding) policy.Report {
 	return policy.Report{Key: use, Use: use, Findings: findings}
 }
 
+// stageChoice is what a script says that decides itself.
+func stageChoice(c policy.Choice, findings ...mail.Finding) policy.Report {
+	r := stageReport("script", findings...)
+	r.Choice = &c
+	return r
+}
+
 func allowed() mail.Finding {
 	return mail.Finding{Symbol: policy.SymbolAllow, Result: mail.Clean, Reason: "in the list"}
 }
@@ -227,6 +234,61 @@ var stageDecisions = []struct {
 		name: "a script that cannot say defers",
 		flow: atRecipient(stageBlock("script")), reports: []policy.Report{stageReport("script", unsure("error", "line 3"))},
 		want: brief{act: "defer", reply: "451 4.7.1 Try again later", reason: "script: line 3", block: "script", findings: "script/error"},
+	},
+	{
+		name: "a script refuses with its own words, and a later one is not asked",
+		flow: atRecipient(stageBlock("script", says("not this")), stageBlock("access")), reports: []policy.Report{stageChoice(policy.Choice{Act: mail.Reject, Text: "Log in first", Reason: "Log in first"}), stageReport("access", saw("deny", "x"))},
+		want: brief{act: "reject", reply: "550 5.7.1 Log in first", reason: "script: Log in first", block: "script", findings: "script/reject"},
+	},
+	{
+		name: "at connect it has the codes of connect",
+		flow: connect(stageBlock("script")), reports: []policy.Report{stageChoice(policy.Choice{Act: mail.Defer, Text: "Come back"})},
+		want: brief{act: "defer", reply: "421 4.7.0 Come back", reason: "script: defer", block: "script", findings: "script/defer"},
+	},
+	{
+		name: "a script without words has those of the block",
+		flow: atRecipient(stageBlock("script", says("Ask us"))), reports: []policy.Report{stageChoice(policy.Choice{Act: mail.Reject})},
+		want: brief{act: "reject", reply: "550 5.7.1 Ask us", reason: "script: reject", block: "script", findings: "script/reject"},
+	},
+	{
+		name: "words that would be codes are not said",
+		flow: atRecipient(stageBlock("script")), reports: []policy.Report{stageChoice(policy.Choice{Act: mail.Reject, Text: "250 fine"})},
+		want: brief{act: "reject", reply: "550 5.7.1 Refused by policy", reason: "script: reject", block: "script", findings: "script/reject"},
+	},
+	{
+		name: "what a script scores counts once and decides nothing",
+		flow: atRecipient(stageBlock("script")), reports: []policy.Report{stageChoice(policy.Choice{}, mail.Finding{Symbol: "far", Result: mail.Match, Score: 2})},
+		want: brief{act: "accept", score: 2, findings: "script/far=2.0"},
+	},
+	{
+		name: "unless on_match says so",
+		flow: atRecipient(stageBlock("script", stageMatch("defer"))), reports: []policy.Report{stageChoice(policy.Choice{}, mail.Finding{Symbol: "far", Result: mail.Match, Score: 2})},
+		want: brief{act: "defer", reply: "451 4.7.1 Try again later", reason: "script: far", block: "script", score: 2, findings: "script/far=2.0"},
+	},
+	{
+		name: "what a script decides comes before on_match",
+		flow: atRecipient(stageBlock("script", stageMatch("defer"))), reports: []policy.Report{stageChoice(policy.Choice{Act: mail.Reject}, mail.Finding{Symbol: "far", Result: mail.Match, Score: 2})},
+		want: brief{act: "reject", reply: "550 5.7.1 Refused by policy", reason: "script: reject", block: "script", score: 2, findings: "script/far=2.0 script/reject"},
+	},
+	{
+		name: "a script that accepts ends the flow, whatever it scored",
+		flow: atRecipient(stageBlock("script", stageMatch("defer")), stageBlock("access")), reports: []policy.Report{stageChoice(policy.Choice{}, saw("far", "x"), allowed()), stageReport("access", saw("deny", "x"))},
+		want: brief{act: "accept", block: "script", accepted: true, findings: "script/far script/allow script/accepted"},
+	},
+	{
+		name: "whom a script drops does not wait",
+		flow: connect(stageBlock("script")), reports: []policy.Report{stageChoice(policy.Choice{Act: mail.Drop, Delay: 10 * time.Second})},
+		want: brief{act: "drop", reason: "script: drop", block: "script", findings: "script/drop"},
+	},
+	{
+		name: "a script's refusal at connect waits for RCPT with its words",
+		flow: delayed(connect(stageBlock("script"))), reports: []policy.Report{stageChoice(policy.Choice{Act: mail.Reject, Text: "Far away"})},
+		want: brief{act: "accept", later: "reject: 550 5.7.1 Far away", block: "script", findings: "script/reject script/kept"},
+	},
+	{
+		name: "a script that observes says what it would do",
+		flow: atRecipient(stageBlock("script", observing)), reports: []policy.Report{stageChoice(policy.Choice{Act: mail.Reject, Delay: time.Second, Transport: "slow"}, mail.Finding{Symbol: "far", Result: mail.Match, Score: 2})},
+		want: brief{act: "accept", findings: "script/far script/reject script/observe script/observe script/observe script/observe", observed: "script:count script:wait 1s script:deliver by slow script:reject"},
 	},
 	{
 		name: "a match that only counts does not hide that something is unknown",
@@ -515,11 +577,23 @@ func TestStageDefaults(t *testing.T) {
 	for use, want := range map[string][2]mail.Action{
 		"access": {"reject", "deliver"}, "dnsbl": {"reject", "deliver"}, "pregreet": {"reject", "deliver"}, "rate": {"defer", "deliver"}, "concurrency": {"defer", "deliver"},
 		"reputation": {"deliver", "deliver"}, "trust": {"deliver", "deliver"}, "helo": {"deliver", "deliver"}, "harvest": {"defer", "deliver"}, "spf": {"reject", "deliver"}, "greylist": {"defer", "deliver"},
-		"verify-sender": {"reject", "deliver"}, "verify-recipient": {"reject", "defer"}, "script": {"reject", "defer"},
+		"verify-sender": {"reject", "deliver"}, "verify-recipient": {"reject", "defer"}, "script": {"deliver", "defer"},
 	} {
 		if b := StageDefaults(use); b.OnMatch != want[0] || b.OnUnknown != want[1] {
 			t.Errorf("%s: %s, %s", use, b.OnMatch, b.OnUnknown)
 		}
+	}
+}
+
+func TestAScriptChoosesAnotherWay(t *testing.T) {
+	f := atRecipient(stageBlock("script"), stageBlock("rate"))
+	reports := []policy.Report{stageChoice(policy.Choice{Transport: "archive"}), stageReport("rate")}
+	if o := DecideStage(f, reports, StageInput{}); o.Transport != "archive" || !o.Passed {
+		t.Errorf("%+v", o)
+	}
+	f.Blocks[0].Observe = true
+	if o := DecideStage(f, reports, StageInput{}); o.Transport != "" {
+		t.Errorf("one that observes sends it by %q", o.Transport)
 	}
 }
 

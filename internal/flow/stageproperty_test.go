@@ -51,6 +51,12 @@ func (d dice) stage() (*StageFlow, []policy.Report, StageInput) {
 		for range d.IntN(4) {
 			r.Findings = append(r.Findings, d.stageFinding(b.Use))
 		}
+		if b.Use == "script" && d.IntN(2) == 0 {
+			r.Choice = &policy.Choice{
+				Act: pick(d, mail.Accept, mail.Accept, mail.Defer, mail.Reject, mail.Drop), Text: pick(d, "", "No", "250 yes"), Reason: pick(d, "", "because"),
+				Delay: time.Duration(d.IntN(1e10)), Transport: pick(d, "", "", "other"),
+			}
+		}
 		if d.IntN(8) > 0 {
 			reports = append(reports, r)
 		}
@@ -151,7 +157,7 @@ func TestAFlowThatObservesDoesNothing(t *testing.T) {
 			}
 		}
 		o := DecideStage(f, reports, in)
-		if x := o.Decision; x.Act != mail.Accept || x.Later != nil || x.Delay != 0 || x.Bandwidth != 0 || o.Accepted {
+		if x := o.Decision; x.Act != mail.Accept || x.Later != nil || x.Delay != 0 || x.Bandwidth != 0 || o.Accepted || o.Transport != "" {
 			t.Errorf("it does something: %+v", o)
 		}
 		if sumOf(o.Decision.Findings) != 0 || thousandths(o.Score) != sumOf(in.Findings) {

@@ -61,7 +61,7 @@ func (w *StageWalk) Next() *StageBlock {
 		case useBandwidth:
 			w.bandwidth(b)
 		case usePregreet:
-			w.judge(b, w.pregreet())
+			w.judge(b, w.pregreet(), nil)
 		default:
 			w.asking = true
 			return b
@@ -84,7 +84,7 @@ func (w *StageWalk) Tell(r *policy.Report) {
 			Module: b.Use, Symbol: "missing", Result: mail.Unknown, Reason: b.Use + " was not asked",
 		}}}
 	}
-	w.judge(b, r.Findings)
+	w.judge(b, r.Findings, r.Choice)
 }
 
 // Outcome is what the flow decided so far.
@@ -139,9 +139,12 @@ func look(b *StageBlock, findings []mail.Finding) (s seen) {
 // mayAllow reports the blocks that end a flow in the client's favour.
 func mayAllow(use string) bool { return use == useAccess || use == useTrust || use == useScript }
 
-// judge does what the findings of a block ask for.
-func (w *StageWalk) judge(b *StageBlock, findings []mail.Finding) {
+// judge does what the findings of a block ask for, or what it chose itself.
+func (w *StageWalk) judge(b *StageBlock, findings []mail.Finding, own *policy.Choice) {
 	findings = append([]mail.Finding(nil), findings...) // they stay the report's
+	if own != nil && own.Act != mail.Accept {
+		findings = append(findings, chosen(b, own))
+	}
 	s := look(b, findings)
 	matched := s.match != nil && (b.Threshold == nil || s.points >= thousandths(*b.Threshold))
 	if matched {
@@ -150,22 +153,28 @@ func (w *StageWalk) judge(b *StageBlock, findings []mail.Finding) {
 	}
 	w.doubt = w.doubt || s.match != nil || s.unknown != nil
 	action, why := mail.ActionDeliver, s.match
-	if matched {
+	if matched && (own == nil || s.allow == nil) {
 		action = b.onMatch(s.match.Symbol)
 	}
 	if !acts(action) && s.unknown != nil {
 		action, why = b.onUnknown(), s.unknown
 	}
+	text := ""
+	if own != nil && own.Act != mail.Accept {
+		action, why, text = actionFor(own.Act), &findings[len(findings)-1], own.Text
+	}
 	if w.observes(b) {
 		w.observe(b, s, findings)
+		w.observeChoice(b, own)
 		w.observeAct(b, action, why, s.allow)
 		return
 	}
 	w.points += s.points
 	w.out.Decision.Findings = append(w.out.Decision.Findings, findings...)
+	w.choose(own)
 	switch {
 	case acts(action):
-		w.decide(b, action, why)
+		w.decide(b, action, why, text)
 	case s.allow != nil:
 		w.accept(b, s.allow)
 	}
@@ -206,14 +215,56 @@ func actFor(a mail.Action) mail.Act {
 	return mail.Accept
 }
 
-// decide ends the flow against the client, now or at RCPT.
-func (w *StageWalk) decide(b *StageBlock, action mail.Action, why *mail.Finding) {
+// actionFor is the action of a choice against the client.
+func actionFor(act mail.Act) mail.Action {
+	switch act {
+	case mail.Reject:
+		return mail.ActionReject
+	case mail.Drop:
+		return ActionDrop
+	}
+	return mail.ActionDefer
+}
+
+// chosen is the finding by which a block leaves word that it decided itself.
+func chosen(b *StageBlock, own *policy.Choice) mail.Finding {
+	return mail.Finding{Module: b.Use, Symbol: own.Act.String(), Result: mail.Match, Reason: message.SafeText(own.Reason, maxReason)}
+}
+
+// choose does what of a choice does not end the flow: of several delays the longest
+// counts, of several ways the last.
+func (w *StageWalk) choose(own *policy.Choice) {
+	if own == nil {
+		return
+	}
+	w.out.Decision.Delay = max(w.out.Decision.Delay, own.Delay)
+	if own.Transport != "" {
+		w.out.Transport = own.Transport
+	}
+}
+
+// observeChoice is choose for a block that observes.
+func (w *StageWalk) observeChoice(b *StageBlock, own *policy.Choice) {
+	if own == nil {
+		return
+	}
+	if own.Delay > 0 {
+		w.observed(Observation{Block: b.Use, Key: b.Key, What: "delay", Delay: own.Delay, Reason: "it says so"})
+	}
+	if own.Transport != "" {
+		w.observed(Observation{Block: b.Use, Key: b.Key, What: "deliver", Transport: own.Transport, Reason: "it says so"})
+	}
+}
+
+// decide ends the flow against the client, now or at RCPT. text is what the block
+// chose to say; "" for the usual words.
+func (w *StageWalk) decide(b *StageBlock, action mail.Action, why *mail.Finding, text string) {
 	w.done = true
 	w.out.Block, w.out.Key = b.Use, b.Key
 	d := &w.out.Decision
 	reason := explain(b, why)
 	if w.flow.DelayReject && w.flow.Stage == policy.Connect && action != ActionDrop {
-		d.Later = &mail.Decision{Act: actFor(action), Reason: reason, Reply: b.reply(action, why, policy.Recipient)}
+		d.Later = &mail.Decision{Act: actFor(action), Reason: reason, Reply: withText(b.reply(action, why, policy.Recipient), text)}
 		w.note(b, "kept", actFor(action).String()+" waits for RCPT: "+reason)
 		return
 	}
@@ -222,7 +273,16 @@ func (w *StageWalk) decide(b *StageBlock, action mail.Action, why *mail.Finding)
 		d.Delay = 0
 		return
 	}
-	d.Reply = b.reply(action, why, w.flow.Stage)
+	d.Reply = withText(b.reply(action, why, w.flow.Stage), text)
+}
+
+// withText is a reply with the words of a block that decided itself, if they may
+// stand there.
+func withText(r mail.Reply, text string) mail.Reply {
+	if text == "" || CheckReply(text) != nil {
+		return r
+	}
+	return r.WithText(text)
 }
 
 // accept ends the flow in the client's favour, and leaves word of it.
@@ -336,6 +396,8 @@ func (o *Observation) verb() string {
 		return "count"
 	case "delay":
 		return "wait " + o.Delay.String()
+	case "deliver":
+		return "deliver by " + o.Transport
 	case "bandwidth":
 		return fmt.Sprintf("slow down to %d bytes per second", o.Limit)
 	}

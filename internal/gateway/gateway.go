@@ -30,6 +30,8 @@ type Router interface {
 	Resolve(ctx context.Context, listener string, s *mail.Session, r *mail.Recipient) ([]mail.Recipient, mail.Decision)
 	// RouteInternal is the route of mail that Gatepost itself sends.
 	RouteInternal(to mail.Address) (mail.Route, error)
+	// ResolveInternal is the same where there is time to ask over a network.
+	ResolveInternal(ctx context.Context, to mail.Address) (mail.Route, error)
 }
 
 // Queue takes over messages that are durable.
@@ -71,6 +73,8 @@ type Config struct {
 	Sent func(*mail.Envelope)
 	// Users is what users who have logged in may do.
 	Users Users
+	// ByDomain are the transports that ask for the exchangers of a recipient's domain.
+	ByDomain map[string]bool
 	// Queued are the listeners whose messages are answered first and scanned then.
 	Queued map[string]bool
 }

@@ -33,7 +33,7 @@ func (g *Gateway) Rcpt(ctx context.Context, env *mail.Envelope, r *mail.Recipien
 		g.unknownRecipient(st, s)
 	}
 	if d.Act == mail.Accept && st != nil {
-		d = g.decideRecipient(ctx, st, &policy.Input{Stage: policy.Recipient, Session: s, Envelope: env, Recipient: r}, v)
+		d = g.decideRecipient(ctx, st, &policy.Input{Stage: policy.Recipient, Session: s, Envelope: env, Recipient: r}, v, all)
 	}
 	d.Delay = max(d.Delay, before.Delay)
 	d.Findings = append(before.Findings, d.Findings...)
@@ -81,9 +81,19 @@ func (g *Gateway) unknownRecipient(st *Stage, s *mail.Session) {
 	}
 }
 
-// decideRecipient runs the flow. What concerns this recipient alone says so.
-func (g *Gateway) decideRecipient(ctx context.Context, st *Stage, in *policy.Input, v *visit) mail.Decision {
+// decideRecipient runs the flow. What concerns this recipient alone says so. all are
+// those who get the mail: another way is one for those who had the same way before.
+func (g *Gateway) decideRecipient(ctx context.Context, st *Stage, in *policy.Input, v *visit, all []mail.Recipient) mail.Decision {
 	out := g.walk(ctx, st, in, v)
+	if r := in.Recipient; out.Transport != "" && out.Decision.Act == mail.Accept {
+		before := r.Route
+		g.reroute(r, out.Transport)
+		for i := range all {
+			if to := &all[i]; !to.Copy && to.Route.Domain == before.Domain && to.Route.Transport == before.Transport {
+				g.reroute(to, out.Transport)
+			}
+		}
+	}
 	for i := range out.Decision.Findings {
 		f := &out.Decision.Findings[i]
 		if !lastsLonger(st, f.Module) {
@@ -91,6 +101,14 @@ func (g *Gateway) decideRecipient(ctx context.Context, st *Stage, in *policy.Inp
 		}
 	}
 	return out.Decision
+}
+
+// reroute sends a recipient another way.
+func (g *Gateway) reroute(r *mail.Recipient, transport string) {
+	r.Route.Transport, r.Route.NextHop = transport, ""
+	if g.cfg.ByDomain[transport] {
+		r.Route.NextHop = r.Address.Domain
+	}
 }
 
 // lastsLonger reports whether what the blocks of a kind say is the same for each

@@ -160,9 +160,19 @@ func ask(ctx context.Context, b policy.Block, in *policy.Input, log *slog.Logger
 		}
 		r.Took = time.Since(begun)
 	}()
-	findings, err := b.Check.Check(ctx, in)
+	var choice policy.Choice
+	var findings []mail.Finding
+	var err error
+	d, decides := b.Check.(policy.Decider)
+	if decides {
+		choice, findings, err = d.Decide(ctx, in)
+	} else {
+		findings, err = b.Check.Check(ctx, in)
+	}
 	if err != nil {
 		findings = append(findings, unknown(b.Use, "error", err.Error()))
+	} else if decides {
+		r.Choice = &choice
 	}
 	r.Findings = findings
 	return r

@@ -107,6 +107,8 @@ const (
 	ReplySenderUnknown                    // the sender's own mail host does not know the address
 	ReplySpoofed                          // a sender of ours from a stranger
 	ReplyRelocated                        // the recipient has another address now
+	ReplySPFFailed                        // the sender's domain does not allow the client
+	ReplySPFBroken                        // the sender's domain has an SPF record that nobody understands
 	replyCount
 )
 
@@ -196,6 +198,8 @@ var replyTable = [replyCount]struct {
 	ReplySenderUnknown:    {550, "5.1.7", "Sender address does not exist"},
 	ReplySpoofed:          {550, "5.7.1", "Authentication required to send from this domain"},
 	ReplyRelocated:        {550, "5.1.6", "Recipient has moved"},
+	ReplySPFFailed:        {550, "5.7.23", "SPF validation failed"}, // RFC 7372 §3.2
+	ReplySPFBroken:        {550, "5.7.24", "SPF validation error"},  // RFC 7372 §3.2
 	ReplyDelivered:        {250, "2.0.0", "Delivered"},
 	ReplyDiscarded:        {250, "2.0.0", "Discarded"},
 	ReplyBadMailbox:       {553, "5.1.3", "Recipient cannot name a mailbox"},

@@ -45,6 +45,27 @@ type Check interface {
 	Check(ctx context.Context, in *Input) ([]mail.Finding, error)
 }
 
+// Decider is a check that says itself what is to be done, because whoever wrote it
+// is the administrator: a script. It is asked instead of Check.
+type Decider interface {
+	Check
+	// Decide returns what it wants done, and what it saw, as Check does.
+	Decide(ctx context.Context, in *Input) (Choice, []mail.Finding, error)
+}
+
+// Choice is what a Decider wants done. The zero Choice leaves it to the flow.
+type Choice struct {
+	Act mail.Act
+	// Text stands behind the codes of a reject or defer; "": the block's own. It is one
+	// line of printable ASCII.
+	Text   string
+	Reason string
+	// Delay is how long the client waits for the answer.
+	Delay time.Duration
+	// Transport is another way for the recipient; "" for his own.
+	Transport string
+}
+
 // Scope says how long the answer of a check holds, so that it is not asked again.
 type Scope uint8
 

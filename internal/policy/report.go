@@ -12,6 +12,8 @@ type Report struct {
 	Key, Use string
 	Findings []mail.Finding
 	Took     time.Duration
+	// Choice is set for a Decider that could say.
+	Choice *Choice
 }
 
 // Symbols that mean the same whichever check says them.
