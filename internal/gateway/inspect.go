@@ -197,24 +197,24 @@ func directionOf(env *mail.Envelope) scan.Direction {
 // Where only some recipients refuse, their copies go to the quarantine: an answer
 // to one dot cannot say both.
 func refusal(env *mail.Envelope) mail.Decision {
-	rejects := 0
+	var rejected *mail.Verdict
+	taken := false
 	for i := range env.Recipients {
-		v := env.Recipients[i].Verdict
-		switch {
-		case v == nil:
-		case v.Action == mail.ActionDefer:
+		r := &env.Recipients[i]
+		switch v := r.Verdict; {
+		case v != nil && v.Action == mail.ActionDefer:
 			// Nobody gets it yet: a client that tries again sends it to all.
 			return mail.Decision{Act: mail.Defer, Reply: orReply(v.Reply, mail.ReplyTryLater), Reason: because(v)}
-		case v.Action == mail.ActionReject:
-			rejects++
+		case r.Copy:
+			// Of what nobody gets there is no copy.
+		case v == nil || v.Action != mail.ActionReject:
+			taken = true
+		case rejected == nil:
+			rejected = v
 		}
 	}
-	if rejects == 0 {
-		return mail.Decision{}
-	}
-	if rejects == len(env.Recipients) {
-		v := env.Recipients[0].Verdict
-		return mail.Decision{Act: mail.Reject, Reply: orReply(v.Reply, mail.ReplyContentRejected), Reason: because(v)}
+	if rejected != nil && !taken {
+		return mail.Decision{Act: mail.Reject, Reply: orReply(rejected.Reply, mail.ReplyContentRejected), Reason: because(rejected)}
 	}
 	quarantineRejects(env)
 	return mail.Decision{}
@@ -225,10 +225,14 @@ func refusal(env *mail.Envelope) mail.Decision {
 func quarantineRejects(env *mail.Envelope) {
 	for i := range env.Recipients {
 		if v := env.Recipients[i].Verdict; v != nil && v.Action == mail.ActionReject {
-			v.Action, v.Reply = mail.ActionQuarantine, mail.Reply{}
-			v.Reason += " (would have been refused)"
+			quarantineReject(v)
 		}
 	}
+}
+
+func quarantineReject(v *mail.Verdict) {
+	v.Action, v.Reply = mail.ActionQuarantine, mail.Reply{}
+	v.Reason += " (would have been refused)"
 }
 
 func orReply(r mail.Reply, k mail.ReplyKey) mail.Reply {

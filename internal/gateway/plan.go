@@ -120,7 +120,7 @@ func (p *planner) add(r mail.Recipient, edits *mail.Edits) {
 	dest := mail.Destination{Transport: r.Route.Transport, NextHop: r.Route.NextHop}
 	for _, item := range p.items {
 		if item.Destination() == dest && sameEdits(item.Edits, edits) {
-			item.Recipients = append(item.Recipients, mail.QueuedRecipient{Recipient: r})
+			addOnce(item, r)
 			return
 		}
 	}
@@ -135,6 +135,18 @@ func (p *planner) add(r mail.Recipient, edits *mail.Edits) {
 		Recipients:  []mail.QueuedRecipient{{Recipient: r}},
 	})
 	p.next++
+}
+
+// addOnce puts a recipient into an item. Whoever is named twice, or is a member of two
+// aliases, gets one mail; the one whom the client asked about goes before a copy.
+func addOnce(item *mail.QueueItem, r mail.Recipient) {
+	i := slices.IndexFunc(item.Recipients, func(q mail.QueuedRecipient) bool { return q.Address.Key() == r.Address.Key() })
+	switch {
+	case i < 0:
+		item.Recipients = append(item.Recipients, mail.QueuedRecipient{Recipient: r})
+	case item.Recipients[i].Copy && !r.Copy:
+		item.Recipients[i].Recipient = r
+	}
 }
 
 // addAll notes the recipients that a verdict about r names.

@@ -2,27 +2,70 @@ package gateway
 
 import "gatepost/internal/mail"
 
-// answers are the replies for each RCPT by the verdicts of those whom it stands for:
-// what one of several takes is taken. Nobody asked for the others.
+// answers are the replies for each RCPT, in their order, by the verdicts of those
+// whom it stands for. It settles what one reply can't say: of an alias all members
+// wait if one has to, and who refuses what another member takes has it quarantined.
 func answers(env *mail.Envelope) []mail.Reply {
-	var all []mail.Reply
-	at := make(map[string]int)
+	byName := make(map[string]mail.Reply)
 	for i := range env.Recipients {
 		r := &env.Recipients[i]
 		if r.Copy {
 			continue
 		}
-		reply := answer(r.Verdict)
-		n, known := at[r.Original.Raw]
-		switch {
-		case !known:
-			at[r.Original.Raw] = len(all)
-			all = append(all, reply)
-		case !all[n].Positive() && (reply.Positive() || reply.Temporary()):
-			all[n] = reply
+		name := r.Original.Raw
+		given, known := byName[name]
+		byName[name] = answer(r.Verdict)
+		if known {
+			byName[name] = jointly(given, byName[name])
 		}
 	}
+	all := make([]mail.Reply, 0, len(env.Recipients))
+	for i := range env.Recipients {
+		r := &env.Recipients[i]
+		if r.Copy {
+			continue
+		}
+		reply := byName[r.Original.Raw]
+		settle(r, reply)
+		if !r.Member {
+			all = append(all, reply)
+		}
+	}
+	settleCopies(env)
 	return all
+}
+
+// jointly is the one reply for two members of an alias.
+func jointly(a, b mail.Reply) mail.Reply {
+	switch {
+	case a.Temporary():
+		return a
+	case b.Temporary() || !a.Positive():
+		return b
+	}
+	return a
+}
+
+// settle makes the verdict about a member fit the reply for the alias.
+func settle(r *mail.Recipient, reply mail.Reply) {
+	v := r.Verdict
+	switch {
+	case reply.Temporary() && (v == nil || v.Action != mail.ActionDefer):
+		r.Verdict = &mail.Verdict{Action: mail.ActionDefer, Reply: reply, Flow: r.Route.Flow, Reason: "another member of the alias has to wait"}
+	case reply.Positive() && v != nil && v.Action == mail.ActionReject:
+		quarantineReject(v)
+	}
+}
+
+// settleCopies decides about those whom nobody is told about: what they refuse, or
+// could not be scanned for them now, is quarantined. Of what nobody takes there is no
+// copy, and while nobody takes it yet, none either.
+func settleCopies(env *mail.Envelope) {
+	for i := range env.Recipients {
+		if r := &env.Recipients[i]; r.Copy && r.Verdict != nil && !answer(r.Verdict).Positive() {
+			quarantineReject(r.Verdict)
+		}
+	}
 }
 
 // answer is the reply for one who gets the mail, or not.

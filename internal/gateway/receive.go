@@ -177,7 +177,6 @@ func (g *Gateway) accepted(in *Intake) mail.Reply {
 	reply := mail.ReplyQueued.Reply().WithID(in.env.ID)
 	g.charge(&in.env.Session, in.env, ChargeBytes, in.env.Size)
 	g.cfg.Traffic.SMTPTransaction(in.env, mail.Decision{}, reply, time.Since(in.env.Received))
-	g.charge(&in.env.Session, in.env, ChargeBytes, in.env.Size)
 	if g.cfg.Sent != nil {
 		g.cfg.Sent(in.env)
 	}

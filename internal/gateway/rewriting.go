@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"time"
 
 	"gatepost/internal/mail"
 	"gatepost/internal/message"
@@ -18,6 +19,10 @@ type Rewriter interface {
 	Headers(ctx context.Context, s *mail.Session, h *message.Header, t *rewrite.Trace) ([]mail.Replacement, error)
 }
 
+// lookupPatience is how long the tables may take together: the client waits for the
+// answer to its final dot.
+const lookupPatience = time.Minute
+
 // rewrite gives the sender his canonical address, in envelope and header, and copies
 // to those who get one of his mail. What scans sees the message as it came, and SPF
 // the sender as MAIL gave him. A table that can't be asked defers the message.
@@ -25,6 +30,8 @@ func (g *Gateway) rewrite(ctx context.Context, m mail.Message, header *message.H
 	if g.cfg.Rewriter == nil {
 		return mail.Decision{}
 	}
+	ctx, cancel := context.WithTimeout(ctx, lookupPatience)
+	defer cancel()
 	env := m.Envelope
 	sender, err := g.cfg.Rewriter.Sender(ctx, env.Sender, nil)
 	if err != nil {
@@ -38,11 +45,16 @@ func (g *Gateway) rewrite(ctx context.Context, m mail.Message, header *message.H
 		return lookupFailed(err)
 	}
 	for _, a := range copies {
-		way, err := g.cfg.Router.RouteInternal(a)
-		if err != nil {
+		if _, err := g.cfg.Router.RouteInternal(a); err != nil {
 			g.cfg.Log.Warn("no way to the address of an automatic copy", "id", env.ID.String(), "address", a.String(), "error", err)
 			continue
 		}
+		way, err := g.cfg.Router.ResolveInternal(ctx, a)
+		if err != nil {
+			return lookupFailed(err)
+		}
+		// It is judged as what a recipient gets: nothing goes out unscanned.
+		way.Flow = env.Recipients[0].Route.Flow
 		// The administrator asked for it, not the sender: no report.
 		env.Recipients = route.Join(env.Recipients, mail.Recipient{Address: a, Original: a, Notify: mail.NotifyNever, Copy: true, Route: way})
 	}

@@ -141,6 +141,9 @@ type Recipient struct {
 	Route Route  `json:"route"`
 	// Copy says that nobody named this recipient in RCPT: an automatic copy.
 	Copy bool `json:"copy,omitempty"`
+	// Member says that another recipient stands for the RCPT: one of several whom an
+	// alias names. Original is the same.
+	Member bool `json:"member,omitempty"`
 	// Verdict is what the content flow decided for this recipient; nil where
 	// nothing was scanned.
 	Verdict *Verdict `json:"verdict,omitempty"`

@@ -37,6 +37,9 @@ func (t *Table) Resolve(ctx context.Context, listener string, s *mail.Session, r
 	all, d := q.resolve(ctx, *r)
 	if d.Act == mail.Accept {
 		*r = all[0]
+		for i := range all[1:] {
+			all[1+i].Member = !all[1+i].Copy
+		}
 	}
 	return all, d
 }
