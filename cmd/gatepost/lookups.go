@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"time"
 
 	"gatepost/internal/config"
 	"gatepost/internal/ldap"
@@ -48,6 +49,18 @@ func (a *app) buildLookups(g, old *generation) error {
 	return nil
 }
 
+// keepFor is how long answers are kept: 0 is not at all, where package lookup takes it
+// for its default.
+func keepFor(positive, negative time.Duration) lookup.Config {
+	never := func(d time.Duration) time.Duration {
+		if d == 0 {
+			return -1
+		}
+		return d
+	}
+	return lookup.Config{Positive: never(positive), Negative: never(negative)}
+}
+
 // contents is what files hold, for the keys of parts that read them; "" is no file.
 func contents(files ...config.Path) (string, error) {
 	var all string
@@ -74,7 +87,7 @@ func buildDirectory(g, old *generation, c *config.LDAP) (*directory, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		d := &directory{attributes: c.Attributes, keep: lookup.Config{Positive: c.CacheFor, Negative: c.NegativeCacheFor}}
+		d := &directory{attributes: c.Attributes, keep: keepFor(c.CacheFor, c.NegativeCacheFor)}
 		if c.Filter != "" {
 			if d.filter, err = ldap.ParseFilter(c.Filter); err != nil {
 				return nil, nil, err
@@ -106,7 +119,7 @@ func buildWeb(g, old *generation, c *config.HTTP) (*web, error) {
 		w := &web{
 			request: weblookup.Request{URL: c.URL, Method: c.Method, Body: c.Body, ContentType: c.ContentType, Header: make(map[string]string)},
 			expect:  weblookup.Expect{Status: c.OKStatus, Body: c.OKBody, Prefix: c.OKPrefix},
-			keep:    lookup.Config{Positive: c.CacheFor, Negative: c.NegativeCacheFor},
+			keep:    keepFor(c.CacheFor, c.NegativeCacheFor),
 		}
 		for name, value := range c.Headers {
 			w.request.Header[name] = value
