@@ -29,6 +29,7 @@ type commands struct {
 	Status     statusCmd     `cmd:"" help:"Show how the running gateway is."`
 	Reload     reloadCmd     `cmd:"" help:"Have the running gateway load its configuration again."`
 	DKIM       dkimCmd       `cmd:"" name:"dkim" help:"Make keys for DKIM signatures."`
+	Password   passwordCmd   `cmd:"" help:"Make the hash of a password for a file of users."`
 	Demo       demoCmd       `cmd:"" help:"Show Gatepost at work in a scratch directory."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 }

@@ -317,6 +317,43 @@ func TestHashesAtOnceAreBounded(t *testing.T) {
 	wg.Wait()
 }
 
+func TestHashesThatWeMakeAreRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "users.txt")
+	var file strings.Builder
+	for name, hash := range map[string]func(string) (string, error){"argon": Hash, "bcrypt": HashBcrypt} {
+		h, err := hash("correct horse")
+		if err != nil {
+			t.Fatal(err)
+		}
+		line, err := Line(name, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file.WriteString(line + "\n")
+		if _, err := hash(""); err == nil {
+			t.Errorf("%s: the empty password is hashed", name)
+		}
+	}
+	write(t, path, file.String())
+	b, err := New(Config{File: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"argon", "bcrypt"} {
+		if a := ask(t, b, name, "correct horse"); a.Result != policy.AuthYes {
+			t.Errorf("%s: %+v", name, a)
+		}
+		if a := ask(t, b, name, "correct"); a.Result != policy.AuthNo {
+			t.Errorf("%s with a wrong password: %+v", name, a)
+		}
+	}
+	for _, name := range []string{"", "#x", "a b", "a\tb", strings.Repeat("x", 256), "\xff"} {
+		if line, err := Line(name, "{PLAIN}x"); err == nil {
+			t.Errorf("%q is a name in %q", name, line)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{ours, "a {SSHA}AAAA", "a $argon2id$v=19$m=1,t=1,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEg", "a b @c.d,e.f", "\x00 \xff", "a $2y$31$"} {
 		f.Add(s)

@@ -39,6 +39,7 @@ var (
 	errKind   = errors.New("this kind of hash is not known: want $argon2id$, $2y$, {SSHA}, {SSHA256}, {SSHA512} or {PLAIN}")
 	errFormat = errors.New("the hash is damaged")
 	errCost   = errors.New("the hash costs too much")
+	errSpace  = errors.New("a name has no spaces in it, and no # in front")
 )
 
 // parseSecret reads a password. Its prefix says what it is, as other servers write
@@ -245,4 +246,31 @@ func Hash(password string) (string, error) {
 	sum := argon2.IDKey([]byte(password), salt, passes, memory, threads, 32)
 	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, memory, passes, threads,
 		base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(sum)), nil
+}
+
+// HashBcrypt is Hash for files that other programs read, too: bcrypt with a cost of
+// 10, which takes some 60 ms and sees no more than 72 bytes of a password. A longer one
+// is an error.
+func HashBcrypt(password string) (string, error) {
+	if password == "" {
+		return "", errEmpty
+	}
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.DefaultCost)
+	if err != nil {
+		return "", fmt.Errorf("hash password: %w", err)
+	}
+	return string(hash), nil
+}
+
+// Line is the line of a file for a user with that password, which Hash made.
+func Line(name, hash string) (string, error) {
+	line := name + " " + hash
+	u, err := parseLine(line)
+	switch {
+	case err == nil && u.name == name:
+		return line, nil
+	case err == nil || len(strings.Fields(name)) != 1:
+		return "", errSpace
+	}
+	return "", err
 }
