@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"time"
 
 	"gatepost/internal/config"
@@ -18,7 +17,6 @@ import (
 	"gatepost/internal/message/mimetree"
 	"gatepost/internal/quarantine"
 	"gatepost/internal/queue"
-	"gatepost/internal/route"
 	"gatepost/internal/scan/bayes"
 	"gatepost/internal/scan/reputation"
 	"gatepost/internal/store"
@@ -118,13 +116,11 @@ func (a *app) makeDigests(cfg *config.Config) (err error) {
 	return err
 }
 
-// isOurs reports whether a domain is configured by name: recipients elsewhere get
-// no digests.
+// isOurs reports whether a domain is configured by name, or an alias of one that is:
+// recipients elsewhere get no digests.
 func (a *app) isOurs(domain string) bool {
 	state := a.state.Load()
-	return state != nil && slices.ContainsFunc(state.gen.cfg.Domains, func(d config.Domain) bool {
-		return string(d.Name) == domain && domain != route.AnyDomain
-	})
+	return state != nil && state.gen.ours(domain)
 }
 
 // notices queues digests: with the present generation's routing, and to nobody but
