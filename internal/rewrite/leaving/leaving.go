@@ -55,17 +55,63 @@ func New(cfg Config) *Leaving {
 	return &Leaving{cfg}
 }
 
-// Deliver changes the message and gives it to the transport.
+// lookupPatience is how long the tables may take for one attempt.
+const lookupPatience = time.Minute
+
+// Deliver changes the message and gives it to the transport: twice where some of the
+// recipients are strangers, who see another sender than our own do.
 func (l *Leaving) Deliver(ctx context.Context, d *mail.Delivery) []mail.Outcome {
-	changed, err := l.change(ctx, d)
+	ours, strangers := l.sides(d)
+	if len(ours) == 0 || len(strangers) == 0 {
+		return l.deliver(ctx, d, len(strangers) > 0)
+	}
+	outcomes := make([]mail.Outcome, len(d.Recipients))
+	for _, side := range []struct {
+		at   []int
+		wrap bool
+	}{{ours, false}, {strangers, true}} {
+		some := *d
+		some.Recipients = make([]mail.Recipient, len(side.at))
+		for k, i := range side.at {
+			some.Recipients[k] = d.Recipients[i]
+		}
+		for k, o := range l.deliver(ctx, &some, side.wrap) {
+			if k < len(side.at) {
+				outcomes[side.at[k]] = o
+			}
+		}
+	}
+	return outcomes
+}
+
+// sides are the recipients for whom the sender stays, and those for whom he is
+// wrapped: he is a stranger, and so are they. They check SPF against us, who are not
+// in the record of his domain.
+func (l *Leaving) sides(d *mail.Delivery) (ours, strangers []int) {
+	sender := d.Message.Envelope.Sender
+	foreign := l.cfg.SRS != nil && !sender.IsNull() && sender.Domain != "" && !l.ours(sender.Domain)
+	for i := range d.Recipients {
+		if to := d.Recipients[i].Address.Domain; foreign && to != "" && !l.ours(to) {
+			strangers = append(strangers, i)
+		} else {
+			ours = append(ours, i)
+		}
+	}
+	return ours, strangers
+}
+
+func (l *Leaving) deliver(ctx context.Context, d *mail.Delivery, wrap bool) []mail.Outcome {
+	changed, err := l.change(ctx, d, wrap)
 	if err != nil {
 		return deferAll(d, err)
 	}
 	return l.cfg.Transport.Deliver(ctx, changed)
 }
 
-// change returns the delivery as it leaves; d itself where nothing changes.
-func (l *Leaving) change(ctx context.Context, d *mail.Delivery) (*mail.Delivery, error) {
+// change returns the delivery as it leaves.
+func (l *Leaving) change(ctx context.Context, d *mail.Delivery, wrap bool) (*mail.Delivery, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupPatience)
+	defer cancel()
 	env := *d.Message.Envelope
 	out := *d
 	out.Message.Envelope = &env
@@ -75,7 +121,7 @@ func (l *Leaving) change(ctx context.Context, d *mail.Delivery) (*mail.Delivery,
 			return nil, err
 		}
 	}
-	if l.forwards(&env, d.Recipients) {
+	if wrap && !env.Sender.IsNull() && !l.ours(env.Sender.Domain) { // generic may have made him ours
 		sender, err := l.wrap(env.Sender, time.Now())
 		if err != nil {
 			return nil, err
@@ -108,20 +154,6 @@ func generic(ctx context.Context, e *rewrite.Engine, d *mail.Delivery, maxHeader
 		return fmt.Errorf("rewrite header: %w", err)
 	}
 	return nil
-}
-
-// forwards reports whether the sender must be wrapped: he is a stranger, and so is a
-// recipient. One domain checks SPF against us, who are not in the other's record.
-func (l *Leaving) forwards(env *mail.Envelope, to []mail.Recipient) bool {
-	if l.cfg.SRS == nil || env.Sender.IsNull() || env.Sender.Domain == "" || l.ours(env.Sender.Domain) {
-		return false
-	}
-	for i := range to {
-		if d := to[i].Address.Domain; d != "" && !l.ours(d) {
-			return true
-		}
-	}
-	return false
 }
 
 func (l *Leaving) ours(domain string) bool {
