@@ -24,13 +24,19 @@ const (
 // they overrule a filter's deliver, take copies back, and make what is quarantined
 // a virus, which not everybody may release.
 //
-// The score of the verdict is the sum up to the block that decided.
-func Decide(f *Flow, reports []scan.Report, r *mail.Recipient) mail.Verdict {
-	d := decider{reports: reports, recipient: r, verdict: mail.Verdict{Action: mail.ActionDeliver, Flow: f.Name}}
+// The score of the verdict is the sum up to the block that decided. It begins with
+// what the session's findings count (countSession).
+func Decide(f *Flow, reports []scan.Report, r *mail.Recipient, session ...mail.Finding) mail.Verdict {
+	d := decider{flow: f, reports: reports, recipient: r, verdict: mail.Verdict{Action: mail.ActionDeliver, Flow: f.Name}}
+	d.countSession(session)
 	for i := range f.Blocks {
 		d.block = &f.Blocks[i]
 		d.defaults = usual(d.block.Use)
 		if d.done && d.threat() != mail.ThreatVirus {
+			continue
+		}
+		if d.block.Observe {
+			d.observe()
 			continue
 		}
 		d.decide()
@@ -38,11 +44,16 @@ func Decide(f *Flow, reports []scan.Report, r *mail.Recipient) mail.Verdict {
 			break
 		}
 	}
-	return d.finish()
+	v := d.finish()
+	if f.Observe {
+		return d.onlyObserved(v)
+	}
+	return v
 }
 
 // decider is the state of one call of Decide.
 type decider struct {
+	flow      *Flow
 	reports   []scan.Report
 	recipient *mail.Recipient
 	keys      []string // of the recipient; made when the first finding needs them
@@ -61,6 +72,8 @@ type decider struct {
 	points int64 // thousandths, so that the order of adding changes nothing
 	top    [topSymbols]symbol
 	scored *Thresholds
+	// before is what the session's findings count, with the names of those that do.
+	before sessionScore
 }
 
 // outcome is what one finding, or the lack of a report, asks for.
@@ -117,6 +130,9 @@ func (d *decider) decide() {
 	}
 	if !d.done || d.watch {
 		d.findings(report)
+	}
+	if d.block.Use == useScript && !d.done {
+		d.script(report)
 	}
 }
 
@@ -344,7 +360,7 @@ func (d *decider) score() {
 		}
 		d.apply(outcome{
 			action: step.action, threat: d.threat(), rule: string(step.action),
-			reason: "score " + points(d.points) + " reaches " + string(step.action) + " at " + points(thousandths(*step.at)),
+			reason: "score " + points(d.points) + " reaches " + string(step.action) + " at " + points(thousandths(*step.at)) + d.before.text(),
 		})
 		return
 	}
@@ -408,7 +424,7 @@ func (d *decider) finish() mail.Verdict {
 	if !v.Action.Delivers() {
 		// What is not delivered is not changed either: the quarantine keeps, and
 		// releases, what came in.
-		v.Fields, v.SubjectTag, v.Strip, v.Redirect = nil, "", nil, nil
+		v.Fields, v.SubjectTag, v.Strip, v.Redirect, v.Remove, v.Transport = nil, "", nil, nil, nil, ""
 	}
 	if v.Action == mail.ActionReject || v.Action == mail.ActionDefer || d.done && !d.byFilter {
 		// A copy of what is refused would be one for each try of the client; and
@@ -417,6 +433,9 @@ func (d *decider) finish() mail.Verdict {
 	}
 	if v.Action.Delivers() && d.scored != nil {
 		v.Fields = d.scoreFields(v.Fields)
+	}
+	if v.Reason == "" && len(v.Observed) > 0 {
+		v.Reason = message.SafeText(strings.Join(v.Observed, "; "), maxReason)
 	}
 	return *v
 }

@@ -10,6 +10,8 @@ import (
 type Flow struct {
 	Name   string
 	Blocks []Block
+	// Observe makes the whole flow say what it would do, and do nothing.
+	Observe bool
 }
 
 // Block is one block of a flow. An empty action, threat or DMARC mode stands for
@@ -34,6 +36,8 @@ type Block struct {
 	// but count, "policy" what the domain asks for, "quarantine" the same but
 	// never reject, "off" not even count.
 	DMARC string
+	// Observe makes the block say what it would do, and do and count nothing.
+	Observe bool
 }
 
 // FilterRule is what a [[filter]] does when it matches. The conditions are
@@ -117,6 +121,9 @@ func usual(use string) Block {
 	case useMilter:
 		// Whatever it looks for: only virus scanners may overrule a filter's deliver.
 		b.Threat, b.OnMatch, b.OnUnknown = mail.ThreatPolicy, mail.ActionQuarantine, mail.ActionDefer
+	case useScript:
+		// It says itself what it wants done.
+		b.Threat, b.OnUnknown = mail.ThreatFilter, mail.ActionDefer
 	default: // clamav, icap
 		b.Threat, b.OnMatch, b.OnUnknown = mail.ThreatVirus, mail.ActionQuarantine, mail.ActionDefer
 	}

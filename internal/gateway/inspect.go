@@ -89,6 +89,13 @@ func (g *Gateway) look(ctx context.Context, m mail.Message, watch Observer) (*in
 		return nil, fmt.Errorf("read message: %w", err)
 	}
 	tooBig := c.MaxSize > 0 && m.Body.Size() > c.MaxSize
+	in.Before = func(key string, reports []scan.Report, r *mail.Recipient) ([]mail.Finding, float64, bool) {
+		f, ok := flows[r.Route.Flow]
+		if !ok {
+			return nil, 0, false
+		}
+		return flow.Before(f.Decide, key, reports, r, m.Envelope.Session.Findings...)
+	}
 	seen := &inspection{in: in}
 	seen.reports = scan.Run(ctx, in, blocksOf(flows, tooBig), c.Budget, scanObserver(watch))
 	seen.took = time.Since(begun)
@@ -106,8 +113,9 @@ func (g *Gateway) look(ctx context.Context, m mail.Message, watch Observer) (*in
 		if tooBig {
 			decide = onlyStructure(decide)
 		}
-		v := flow.Decide(decide, seen.reports, r)
+		v := flow.Decide(decide, seen.reports, r, m.Envelope.Session.Findings...)
 		r.Verdict = &v
+		m.Envelope.Findings = append(m.Envelope.Findings, observedBy(&v, r)...)
 		if watch != nil {
 			watch.Decided(v.Flow, v.Action, v.Threat)
 		}
@@ -116,6 +124,18 @@ func (g *Gateway) look(ctx context.Context, m mail.Message, watch Observer) (*in
 		return nil, fmt.Errorf("scan message: %w", err)
 	}
 	return seen, nil
+}
+
+// observedBy are findings about what a flow or a block would have done that only
+// observes.
+func observedBy(v *mail.Verdict, r *mail.Recipient) []mail.Finding {
+	var all []mail.Finding
+	for _, would := range v.Observed {
+		all = append(all, mail.Finding{
+			Module: "flow", Symbol: "observe", Result: mail.Clean, Name: v.Flow, Reason: would, Recipients: []string{r.Address.Key()},
+		})
+	}
+	return all
 }
 
 // findingsFor are those of the blocks of one flow: what another recipient's flow
@@ -170,7 +190,7 @@ func blocksOf(flows map[string]Flow, tooBig bool) []scan.Block {
 
 // onlyStructure is the flow as it decides about a message that was not scanned.
 func onlyStructure(f *flow.Flow) *flow.Flow {
-	short := &flow.Flow{Name: f.Name}
+	short := &flow.Flow{Name: f.Name, Observe: f.Observe}
 	for _, b := range f.Blocks {
 		if b.Use == structureBlock {
 			short.Blocks = append(short.Blocks, b)

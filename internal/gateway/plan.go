@@ -56,6 +56,11 @@ func (g *Gateway) planCopies(p *planner, r *mail.Recipient, header *message.Head
 // planDelivery plans what a recipient gets, and who else gets it.
 func (g *Gateway) planDelivery(p *planner, r *mail.Recipient, header *message.Header, seen *inspection) {
 	v := r.Verdict
+	if v.Transport != "" {
+		other := *r
+		g.reroute(&other, v.Transport)
+		r = &other
+	}
 	edits := g.editsFor(p.env, v, header, seen)
 	if seen != nil && len(v.Strip) > 0 {
 		whole := *r
@@ -219,9 +224,14 @@ func (g *Gateway) editsFor(env *mail.Envelope, v *mail.Verdict, header *message.
 		edits.Cut = withSpans(edits.Cut, cut)
 		edits.Replace = without(edits.Replace, cut)
 	}
+	if len(v.Remove) > 0 {
+		cut := fieldsNamed(header, v.Remove)
+		edits.Cut = withSpans(edits.Cut, cut)
+		edits.Replace = without(edits.Replace, cut)
+	}
 	b.Write(env.Edits.Prepend)
 	if v.SubjectTag != "" {
-		tagged := tagSubject(&b, header, v.SubjectTag)
+		tagged := tagSubject(&b, header, edits.Cut, v.SubjectTag)
 		edits.Replace = append(edits.Replace, tagged...)
 	}
 	if seen != nil && len(v.Strip) > 0 {
@@ -232,11 +242,22 @@ func (g *Gateway) editsFor(env *mail.Envelope, v *mail.Verdict, header *message.
 	return edits
 }
 
+// fieldsNamed are all fields with one of the names.
+func fieldsNamed(header *message.Header, names []string) []mail.Span {
+	var spans []mail.Span
+	for _, f := range header.Fields() {
+		if slices.ContainsFunc(names, f.Is) {
+			spans = append(spans, f.Span)
+		}
+	}
+	return spans
+}
+
 // tagSubject puts the tag in front of the first Subject, or adds a field where
 // there is none.
-func tagSubject(b *strings.Builder, header *message.Header, tag string) []mail.Replacement {
+func tagSubject(b *strings.Builder, header *message.Header, cut []mail.Span, tag string) []mail.Replacement {
 	for _, f := range header.Fields() {
-		if !f.Is("Subject") {
+		if !f.Is("Subject") || slices.Contains(cut, f.Span) {
 			continue
 		}
 		raw := f.Raw()

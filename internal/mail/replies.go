@@ -109,6 +109,7 @@ const (
 	ReplyRelocated                        // the recipient has another address now
 	ReplySPFFailed                        // the sender's domain does not allow the client
 	ReplySPFBroken                        // the sender's domain has an SPF record that nobody understands
+	ReplyUpstreamBusy                     // every session to the destination is in use
 	replyCount
 )
 
@@ -223,6 +224,7 @@ var replyTable = [replyCount]struct {
 	ReplyLoopsBack:       {554, "5.4.6", "Mail for the domain loops back to this host"},
 	ReplyDNSFailed:       {451, "4.4.3", "Name service does not answer"},
 	ReplyInterrupted:     {451, "4.3.2", "Delivery was interrupted"},
+	ReplyUpstreamBusy:    {451, "4.3.2", "Destination is busy, try again later"},
 }
 
 // Reply returns the table's reply for the key.

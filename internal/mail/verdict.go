@@ -51,6 +51,12 @@ type Verdict struct {
 	// Strip are the paths of the parts (mimetree Part.Path) that are replaced by
 	// a notice.
 	Strip []string `json:"strip,omitempty"`
+	// Remove are names of fields of which every instance goes away.
+	Remove []string `json:"remove,omitempty"`
+	// Transport is where the message goes instead of where the recipient is.
+	Transport string `json:"transport,omitempty"`
+	// Observed is what blocks that only observe would have done, a sentence each.
+	Observed []string `json:"observed,omitempty"`
 	// Redirect replaces the recipient; Copy gets the message as well.
 	Redirect []Address `json:"redirect,omitempty"`
 	Copy     []Address `json:"copy,omitempty"`

@@ -40,6 +40,10 @@ type Input struct {
 	Tree      *mimetree.Tree
 	// Reports are those of the blocks that ran before, for blocks with After.
 	Reports []Report
+	// Before tells a block with After, by its key, what the flow of a recipient saw before
+	// it, and what that counts. It reports false where that flow does not have the block.
+	// Nil: nobody knows of flows.
+	Before func(key string, reports []Report, r *mail.Recipient) (seen []mail.Finding, score float64, ok bool)
 
 	options Options
 	text    once[*textview.View]

@@ -60,6 +60,15 @@ func (r *Report) Worst() mail.Result {
 	return worst
 }
 
+// Properties by which a block that decides itself, a script, says what it wants. The
+// flow believes them of such blocks only.
+const (
+	PropertyThen      = "then"      // an action of a filter: "redirect:user@example.com"
+	PropertyText      = "text"      // what stands behind the codes of a reject or defer
+	PropertyTransport = "transport" // another way for the message
+	PropertyRemove    = "remove"    // the name of a field of which every instance goes
+)
+
 // Observer is told how long modules take and when they could not say; nil is nobody.
 type Observer interface {
 	Scanned(use string, worst mail.Result, took time.Duration)
