@@ -164,18 +164,21 @@ func (c *Conn) greet() error {
 }
 
 // hello says EHLO and, if that is refused for good, HELO.
-func (c *Conn) hello() error {
+func (c *Conn) hello() error { return c.helloAs(c.d.cfg.Hostname) }
+
+// helloAs is hello under a name.
+func (c *Conn) helloAs(name string) error {
 	verb := "EHLO"
 	if c.d.cfg.LMTP {
 		verb = "LHLO" // RFC 2033 §4.1: HELO and EHLO do not exist
 	}
 	limit := c.d.cfg.Timeouts.Hello
-	r, err := c.ask("ehlo", limit, verb+" "+c.d.cfg.Hostname+"\r\n")
+	r, err := c.ask("ehlo", limit, verb+" "+name+"\r\n")
 	if err != nil {
 		return err
 	}
 	if r.Permanent() && !c.d.cfg.LMTP {
-		if r, err = c.ask("ehlo", limit, "HELO "+c.d.cfg.Hostname+"\r\n"); err != nil {
+		if r, err = c.ask("ehlo", limit, "HELO "+name+"\r\n"); err != nil {
 			return err
 		}
 		r.Lines = r.Lines[:1]
@@ -214,8 +217,21 @@ func (c *Conn) StartTLS(ctx context.Context, cfg *tls.Config, verified bool) err
 		// Somebody on the way put in what must not be taken for an answer under TLS.
 		return c.fail("starttls", errUnasked)
 	}
+	if err := c.handshake(cfg, verified); err != nil {
+		return err
+	}
+	if err := c.hello(); err != nil {
+		// Nothing that was announced before the handshake holds any more (RFC 3207 §4.2).
+		c.over = true
+		return err
+	}
+	return nil
+}
+
+// handshake starts TLS.
+func (c *Conn) handshake(cfg *tls.Config, verified bool) *Error {
 	tc := tls.Client(c.raw, cfg)
-	c.arm(limit)
+	c.arm(c.d.cfg.Timeouts.TLS)
 	if err := tc.HandshakeContext(c.ctx); err != nil {
 		e := c.fail("starttls", fmt.Errorf("shake hands: %w", err))
 		if e.Key == mail.ReplyNextHopLost {
@@ -227,11 +243,6 @@ func (c *Conn) StartTLS(ctx context.Context, cfg *tls.Config, verified bool) err
 	c.nc = tc
 	c.tls = mail.TLS{Version: tlsVersion(state.Version), Cipher: tls.CipherSuiteName(state.CipherSuite), Verified: verified}
 	c.replies.Reset(tc)
-	if err := c.hello(); err != nil {
-		// Nothing that was announced before the handshake holds any more (RFC 3207 §4.2).
-		c.over = true
-		return err
-	}
 	return nil
 }
 

@@ -253,10 +253,10 @@ func TestHello(t *testing.T) {
 func TestExtensionsAreReadInAnySpelling(t *testing.T) {
 	k := newTalk(t, sinktest.Config{Extensions: []string{
 		"pipelining", "Size 1000", "8bitMime", "chunking", "BINARYMIME", "smtputf8", "dsn", "REQUIRETLS ", "starttls",
-		"AUTH=LOGIN", "auth plain CRAM-MD5 LOGIN", "LIMITS MAILMAX=5 rcptmax=7 RCPTDOMAINMAX=x", "X-FOO bar",
+		"AUTH=LOGIN", "auth plain CRAM-MD5 LOGIN", "LIMITS MAILMAX=5 rcptmax=7 RCPTDOMAINMAX=x", "X-FOO bar", "xclient Name ADDR", "XForward NAME",
 	}}, smtpclient.Config{})
 	got := k.mustDial(t).Extensions()
-	want := "{true true true true true true true true true 1000 5 7 [LOGIN PLAIN CRAM-MD5]}"
+	want := "{true true true true true true true true true 1000 5 7 [LOGIN PLAIN CRAM-MD5] [NAME ADDR] [NAME]}"
 	if s := fmt.Sprint(got); s != want {
 		t.Errorf("extensions %s\nwant %s", s, want)
 	}

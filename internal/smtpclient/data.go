@@ -3,6 +3,7 @@ package smtpclient
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"time"
 
@@ -69,7 +70,7 @@ func (s *bodySink) deadline() time.Time {
 // sendData sends the message after a 354.
 func (t *txn) sendData() sent {
 	sink := &bodySink{c: t.c, begun: time.Now()}
-	return t.pump(sink, smtp.NewDataWriter(sink, t.buf[:0]))
+	return t.pump(sink, t.req.Content, smtp.NewDataWriter(sink, t.buf[:0]))
 }
 
 // sendChunk sends the message as one BDAT command (RFC 3030 §2). What was
@@ -79,13 +80,13 @@ func (t *txn) sendChunk() sent {
 	t.buf = strconv.AppendInt(t.buf, t.req.Content.Size(), 10)
 	t.buf = append(t.buf, " LAST\r\n"...)
 	sink := &bodySink{c: t.c, begun: time.Now()}
-	return t.pump(sink, smtp.NewChunkWriter(sink, t.buf, t.binary()))
+	return t.pump(sink, bounded{t.req.Content}, smtp.NewChunkWriter(sink, t.buf, t.binary()))
 }
 
 // pump moves the content into w.
-func (t *txn) pump(sink *bodySink, w *smtp.DataWriter) sent {
-	size := t.req.Content.Size()
-	_, err := t.req.Content.WriteTo(w)
+func (t *txn) pump(sink *bodySink, content Content, w *smtp.DataWriter) sent {
+	size := content.Size()
+	_, err := content.WriteTo(w)
 	if err == nil && size >= 0 && w.Written() != size {
 		err = fmt.Errorf("%w: %d instead of %d", errSize, w.Written(), size)
 	}
@@ -96,6 +97,47 @@ func (t *txn) pump(sink *bodySink, w *smtp.DataWriter) sent {
 		return sent{err: err, local: sink.err == nil, ended: sink.err != nil}
 	}
 	return sent{err: err, local: sink.err == nil}
+}
+
+// bounded is the content of a BDAT command, which is complete as soon as it has
+// as many bytes as it said. So there are never more, and the last one waits until
+// the content has ended without an error.
+type bounded struct{ Content }
+
+// WriteTo implements io.WriterTo.
+func (b bounded) WriteTo(w io.Writer) (int64, error) {
+	l := &lastByte{w: w, left: b.Size()}
+	n, err := b.Content.WriteTo(l)
+	if err == nil && len(l.held) > 0 {
+		_, err = w.Write(l.held)
+	}
+	return n, err
+}
+
+// lastByte writes all but the last of left bytes.
+type lastByte struct {
+	w    io.Writer
+	left int64
+	held []byte
+}
+
+// Write implements io.Writer.
+func (l *lastByte) Write(p []byte) (int, error) {
+	n := len(p)
+	if int64(n) > l.left {
+		return 0, errSize
+	}
+	l.left -= int64(n)
+	if l.left == 0 && n > 0 {
+		l.held = []byte{p[n-1]}
+		n--
+	}
+	if n > 0 {
+		if wrote, err := l.w.Write(p[:n]); err != nil {
+			return wrote, err
+		}
+	}
+	return len(p), nil
 }
 
 // finish reads the answer to the message and gives it to those who were accepted.

@@ -3,6 +3,7 @@ package smtpclient
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -117,19 +118,51 @@ func (t Target) String() string {
 // Dial connects to the target, reads its banner and says EHLO, or HELO where
 // EHLO is refused with 5xx (RFC 5321 §3.2). The error is an *Error.
 func (d *Dialer) Dial(ctx context.Context, t Target) (*Conn, error) {
+	return d.Open(ctx, t, Opening{})
+}
+
+// Opening is what is special about how one conversation begins.
+type Opening struct {
+	// Preface is written before anything else, in clear text: a PROXY protocol
+	// header.
+	Preface []byte
+	// TLS, where set, encrypts before the banner (RFC 8314 §3.3). Verified says that
+	// it checks the certificate.
+	TLS      *tls.Config
+	Verified bool
+}
+
+// Open is Dial for a conversation that begins as o says.
+func (d *Dialer) Open(ctx context.Context, t Target, o Opening) (*Conn, error) {
 	nc, err := d.connect(ctx, t)
 	if err != nil {
 		return nil, connectError(ctx, err)
 	}
 	c := &Conn{d: d, raw: nc, nc: nc, replies: smtp.NewReplyReader(nc), host: t.String()}
 	stop := c.watch(ctx)
-	err = c.greet()
+	err = c.open(o)
 	stop()
 	if err != nil {
 		c.Leave()
 		return nil, err
 	}
 	return c, nil
+}
+
+// open is everything up to the answer to EHLO.
+func (c *Conn) open(o Opening) error {
+	if len(o.Preface) > 0 {
+		c.arm(c.d.cfg.Timeouts.Connect)
+		if _, err := c.nc.Write(o.Preface); err != nil {
+			return c.fail("connect", err)
+		}
+	}
+	if o.TLS != nil {
+		if err := c.handshake(o.TLS, o.Verified); err != nil {
+			return err
+		}
+	}
+	return c.greet()
 }
 
 var errFamily = errors.New("the source address is of the other family")

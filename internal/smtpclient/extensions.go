@@ -26,6 +26,9 @@ type Extensions struct {
 	MailMax, RcptMax int
 	// Auth are the SASL mechanisms, in upper case.
 	Auth []string
+	// XClient and XForward are the attributes that the remote believes us about a
+	// client, in upper case (Postfix XCLIENT and XFORWARD).
+	XClient, XForward []string
 }
 
 // parseExtensions reads the lines of an EHLO reply after the first. Keywords
@@ -61,6 +64,10 @@ func parseExtensions(lines []string) Extensions {
 			e.parseLimits(rest)
 		case "AUTH":
 			e.addAuth(rest)
+		case "XCLIENT":
+			e.XClient = strings.Fields(strings.ToUpper(rest))
+		case "XFORWARD":
+			e.XForward = strings.Fields(strings.ToUpper(rest))
 		default:
 			// "AUTH=LOGIN PLAIN" is how servers of the last century wrote it.
 			if after, ok := strings.CutPrefix(word, "AUTH="); ok {

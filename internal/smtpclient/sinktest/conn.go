@@ -283,6 +283,9 @@ func (c *conn) bdat(line string) error {
 		return err
 	}
 	chunk, err := io.ReadAll(io.LimitReader(c.r, n))
+	if err == nil && int64(len(chunk)) < n {
+		err = io.ErrUnexpectedEOF // a chunk that is cut short is none
+	}
 	if err != nil {
 		return err
 	}
