@@ -97,17 +97,19 @@ func (a *app) recipientSource(g, old *generation, s config.Source) (recipients.N
 	switch s.Kind {
 	case "ldap":
 		d := g.directories[s.Arg]
-		named.Source = recipients.Cached(recipients.Func(d.knows), d.keep)
+		return keepSource(g, old, named, d, func() recipients.Source { return recipients.Cached(recipients.Func(d.knows), d.keep) })
 	case "http":
 		w := g.webs[s.Arg]
 		query, err := weblookup.Parse(w.request, config.LookupPlaces()...)
 		if err != nil {
 			return named, err
 		}
-		named.Source = recipients.Cached(recipients.Func(func(ctx context.Context, address string) (bool, error) {
-			answer, err := w.ask(ctx, query, address)
-			return err == nil && w.expect.Met(answer), err
-		}), w.keep)
+		return keepSource(g, old, named, w, func() recipients.Source {
+			return recipients.Cached(recipients.Func(func(ctx context.Context, address string) (bool, error) {
+				answer, err := w.ask(ctx, query, address)
+				return err == nil && w.expect.Met(answer), err
+			}), w.keep)
+		})
 	case "callout":
 		check, err := a.recipientCallout(g, old)
 		if err != nil {
@@ -120,21 +122,36 @@ func (a *app) recipientSource(g, old *generation, s config.Source) (recipients.N
 	return named, nil
 }
 
+// keepSource keeps the answers over a reload, as long as those who give them are the
+// same: a reload while they are down must not make strangers of known recipients.
+func keepSource(g, old *generation, named recipients.Named, asked any, build func() recipients.Source) (recipients.Named, error) {
+	source, err := keep(g, old, fmt.Sprintf("recipients %s %p", named.Name, asked), func() (recipients.Source, *keptPart, error) {
+		return build(), nil, nil
+	})
+	named.Source = source
+	return named, err
+}
+
 // knows reports whether an entry has the address.
 func (d *directory) knows(ctx context.Context, address string) (bool, error) {
 	found, err := d.Find(ctx, d.filter, address, "1.1") // RFC 4511 §4.5.1.8: no attributes
 	return len(found) > 0, err
 }
 
-// results are the values of the directory's attributes for a key of a table.
+// results are the values of the directory's attributes for a key of a table. In an
+// attribute proxyAddresses each says of what kind it is ("SMTP:", "sip:", "X500:"), and
+// those of other kinds than mail are left out.
 func (d *directory) results(ctx context.Context, key string) ([]string, error) {
 	found, err := d.Find(ctx, d.filter, key, d.attributes...)
 	var all []string
 	for i := range found {
 		for _, name := range d.attributes {
 			for _, value := range found[i].Get(name) {
-				// Active Directory marks addresses by their kind.
-				if kind, rest, ok := strings.Cut(value, ":"); ok && strings.EqualFold(kind, "smtp") {
+				if strings.EqualFold(name, "proxyAddresses") {
+					kind, rest, _ := strings.Cut(value, ":")
+					if !strings.EqualFold(kind, "smtp") {
+						continue
+					}
 					value = rest
 				}
 				all = append(all, value)
@@ -172,6 +189,10 @@ func (h hostKnows) Knows(ctx context.Context, r *mail.Recipient) (bool, error) {
 	findings, err := h.check.Check(ctx, &policy.Input{Stage: policy.Recipient, Session: &mail.Session{}, Recipient: r})
 	if err != nil {
 		return false, err
+	}
+	if len(findings) == 0 {
+		// A transport_map sends this one where nobody can be asked.
+		return false, fmt.Errorf("transport %s: %w", r.Route.Transport, errNobodySays)
 	}
 	for i := range findings {
 		switch f := &findings[i]; f.Result {
