@@ -157,6 +157,7 @@ func (a *app) serveAdmin(cfg *config.Config) (err error) {
 		Quarantine:       a.services.quarantine,
 		Content:          contentAPI{a},
 		Greylist:         greylists{a},
+		Flows:            flowsAPI{a},
 		Routing:          routingAPI{a},
 		Health:           a,
 		Metrics:          a.metrics.Handler(),

@@ -21,6 +21,7 @@ type commands struct {
 	Check      checkCmd      `cmd:"" help:"Check a configuration file, and do nothing else."`
 	Queue      queueCmd      `cmd:"" help:"Look at the mail that waits, and change it."`
 	Quarantine quarantineCmd `cmd:"" help:"Look at the mail that is held back, and decide about it."`
+	Flow       flowCmd       `cmd:"" help:"Explain what the flows do."`
 	Greylist   greylistCmd   `cmd:"" help:"Look at who has to try again, and decide about it."`
 	Scan       scanCmd       `cmd:"" help:"Run the content flow on messages and say what it sees, and why."`
 	Route      routeCmd      `cmd:"" help:"Say where mail for an address goes, and why."`

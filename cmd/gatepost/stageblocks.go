@@ -135,9 +135,6 @@ func (s *stageBuilder) dnsbl(b *config.Block, p *config.DNSBLBlock, m *made) (er
 
 // watch runs what looks after a part until the part is closed, or the process ends.
 func (s *stageBuilder) watch(run func(context.Context)) (stop func() error) {
-	if s.running == nil {
-		return nil // nobody is served
-	}
 	ctx, cancel := context.WithCancel(s.running)
 	var done sync.WaitGroup
 	done.Go(func() { run(ctx) })

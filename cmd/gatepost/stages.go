@@ -30,9 +30,7 @@ func (a *app) buildStages(g, old *generation) error {
 		built[f.Name] = st
 	}
 	g.stages = stagesOf(g.cfg, built)
-	if a.metrics != nil {
-		g.stages.Observer = a.metrics
-	}
+	g.stages.Observer = a.metrics
 	return nil
 }
 

@@ -22,6 +22,8 @@ type Config struct {
 	Quarantine Quarantine
 	// Greylist, where set, is served under /api/v1/greylist.
 	Greylist Greylist
+	// Flows explains flows; nil: its paths answer 404.
+	Flows Flows
 	// DigestLinks, where set, answers the links in digests, on TCP.
 	DigestLinks DigestLinks
 	// Routing tells where mail goes; nil: its paths answer 404.
@@ -105,6 +107,7 @@ func (s *Server) API() http.Handler {
 	if s.cfg.Quarantine != nil {
 		s.routeQuarantine(r)
 	}
+	s.routeFlows(r)
 	if s.cfg.Greylist != nil {
 		s.routeGreylist(r)
 	}

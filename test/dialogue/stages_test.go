@@ -476,3 +476,62 @@ func TestWhoHasPassedIsTrusted(t *testing.T) {
 	asClient(t, g, "203.0.113.66", "554")
 	asClient(t, g, "203.0.113.66", "554")
 }
+
+func TestFlowsAreExplainedAndNothingIsCounted(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	message := filepath.Join(dir, "mail.eml")
+	if err := os.WriteFile(message, []byte("Subject: buy\r\n\r\nnow\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := flows(`delay_reject = true
+blocks = [ { use = "access", deny = ["127.0.0.7"] }, { use = "rate", per = "address", connections = "1/h" }, { use = "concurrency", limit = 50 }, { use = "tarpit", delay = "100ms" } ]`,
+		`blocks = [ { use = "harvest" }, { use = "own-domain-spoof", mode = "observe" }, { use = "helo", resolve = false, scores = { unqualified = 1.5 } }, { use = "greylist", delay = "1h", window = "2h" } ]`)
+	s.Listener = strings.Replace(s.Listener, " }", `, content = "all" }`, 1)
+	s.More += `
+[[filter]]
+name = "no trade"
+when = { subject = "buy" }
+then = "reject"
+
+[[flow]]
+name = "all"
+stage = "content"
+blocks = [ { use = "filters" } ]
+`
+	s.Next = next(t, sink.Options{}).Addr
+	g := gatepost.Start(t, gatepost.Options{Settings: s, Dir: dir})
+	explain := func(args ...string) string {
+		t.Helper()
+		out, err := g.Run(append([]string{"flow", "explain"}, args...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	mustContain(t, "a client that is refused", explain("--client", "127.0.0.7", "--to", "b@in.example"),
+		"connect: reject by access, at RCPT", "127.0.0.7 is denied", "The session gets no further than connect.")
+	mustContain(t, "a client that is in doubt", explain("--client", another, "--helo", "x", "--from", "boss@in.example", "--to", "b@in.example"),
+		"connect: accept", "held back for 100ms", "not asked: it would count", "route: b@in.example on listener inbound: accept",
+		"recipient: accept", "own-domain-spoof  ", "would reject", "+1.50")
+	mustContain(t, "a recipient that is not ours", explain("--client", another, "--to", "b@elsewhere.example"), "550 5.7.1 Relaying denied", "no further than route")
+	mustContain(t, "a trusted client", explain("--client", trusted, "--to", "b@elsewhere.example"), "in trusted_networks", "recipient: accept")
+	mustContain(t, "a message", explain("--client", another, "--to", "b@in.example", "--message", message), "reject by filters", "no trade")
+	var x struct {
+		Connect, Recipient struct {
+			Action string
+			Steps  []struct{ Block, Note string }
+		}
+	}
+	if err := json.Unmarshal([]byte(explain("--client", another, "--to", "b@in.example", "--json")), &x); err != nil ||
+		x.Connect.Action != "accept" || len(x.Connect.Steps) != 3 || x.Recipient.Steps[0].Block != "harvest" || x.Recipient.Steps[0].Note == "" {
+		t.Errorf("got %+v, %v", x, err)
+	}
+	if list, err := g.Run("greylist", "list"); err != nil || !strings.Contains(list, "no such entries") {
+		t.Errorf("the greylist has %s, %v", list, err)
+	}
+	greeted(t, g, another, "220") // the one connection that its rate has
+	if _, err := g.Run("flow", "explain", "--client", "nobody"); err == nil {
+		t.Error("any client can be asked about")
+	}
+}

@@ -1,0 +1,71 @@
+package admin
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/netip"
+
+	"gatepost/internal/mail"
+	"gatepost/internal/smtp"
+)
+
+// Flows tells what the flows of all stages do.
+type Flows interface {
+	// ExplainFlows goes through the stages with a client and a recipient, and with a
+	// message where body is not nil. Nothing is sent, counted or remembered.
+	ExplainFlows(ctx context.Context, q FlowQuery, body io.Reader) (any, error)
+}
+
+// FlowQuery is a client, as far as it got. Without To there is no recipient, and
+// without Listener the first one is taken.
+type FlowQuery struct {
+	Listener string
+	Client   netip.Addr
+	Helo     string
+	User     string
+	From, To mail.Address
+}
+
+func (s *Server) routeFlows(r *router) {
+	if s.cfg.Flows == nil {
+		return
+	}
+	r.handle("GET", "/api/v1/flow", func(w http.ResponseWriter, r *http.Request) { s.explainFlows(w, r, nil) })
+	r.handle("POST", "/api/v1/flow/message", func(w http.ResponseWriter, r *http.Request) {
+		if isMessage(w, r) {
+			s.explainFlows(w, r, http.MaxBytesReader(w, r.Body, maxMessage))
+		}
+	})
+}
+
+func (s *Server) explainFlows(w http.ResponseWriter, r *http.Request, body io.Reader) {
+	q, err := flowQuery(r)
+	if err != nil {
+		failWith(w, badRequest(err))
+		return
+	}
+	x, err := s.cfg.Flows.ExplainFlows(r.Context(), q, body)
+	if err != nil {
+		failWith(w, err)
+		return
+	}
+	answer(w, http.StatusOK, x)
+}
+
+func flowQuery(r *http.Request) (q FlowQuery, err error) {
+	v := r.URL.Query()
+	q = FlowQuery{Listener: v.Get("listener"), Helo: v.Get("helo"), User: v.Get("user")}
+	if q.Client, err = netip.ParseAddr(v.Get("client")); err != nil {
+		return q, err
+	}
+	if s := v.Get("from"); s != "" && s != "<>" {
+		if q.From, err = smtp.ParseAddress(s); err != nil {
+			return q, err
+		}
+	}
+	if s := v.Get("to"); s != "" {
+		q.To, err = smtp.ParseAddress(s)
+	}
+	return q, err
+}
