@@ -298,12 +298,12 @@ func TestWhatTheDNSSaysOfTheSender(t *testing.T) {
 		{ use = "own-domain-spoof" },
 		{ use = "sender-domain" } ]`))
 	cases := []struct{ name, client, from, want string }{
-		{"SPF forbids it", "198.51.100.1", "a@hard.example", "550 5.7.1"},
+		{"SPF forbids it", "198.51.100.1", "a@hard.example", "550 5.7.23"},
 		{"SPF allows it", "203.0.113.10", "a@hard.example", "250"},
 		{"SPF is in doubt", "198.51.100.1", "a@soft.example", "451 4.7.1"},
 		{"a domain that takes no mail", "198.51.100.1", "a@null.example", "550 5.7.27"},
 		{"a domain that does not exist", "198.51.100.1", "a@gone.example", "550 5.1.8"},
-		{"ours, and SPF forbids it", "198.51.100.1", "a@in.example", "550 5.7.1"},
+		{"ours, and SPF forbids it", "198.51.100.1", "a@in.example", "550 5.7.23"},
 		{"ours, and SPF allows it", "203.0.113.77", "a@in.example", "550 5.1.8"}, // the name server knows no host
 		{"a bounce", "198.51.100.1", "", "250"},
 	}
