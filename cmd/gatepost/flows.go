@@ -60,7 +60,7 @@ func (a *app) scanOptions(cfg *config.Config) scan.Options {
 
 // buildFlow makes one flow: what observes for it, and what decides.
 func (a *app) buildFlow(g, old *generation, f *config.Flow) (gateway.Flow, error) {
-	built := gateway.Flow{Decide: &flow.Flow{Name: string(f.Name)}}
+	built := gateway.Flow{Decide: &flow.Flow{Name: string(f.Name), Observe: f.Mode == "observe"}}
 	for i := range f.Blocks {
 		b := &f.Blocks[i]
 		decide, err := a.buildBlock(g, b)
@@ -83,7 +83,7 @@ func (a *app) buildFlow(g, old *generation, f *config.Flow) (gateway.Flow, error
 // buildBlock is what package flow needs to know of a block.
 func (a *app) buildBlock(g *generation, b *config.Block) (flow.Block, error) {
 	d := flow.Defaults(b.Use)
-	d.Key = blockKey(g.cfg, b)
+	d.Key, d.Observe = blockKey(g.cfg, b), b.Mode == "observe"
 	switch p := b.Params.(type) {
 	case *config.StructureBlock:
 		d.OnUnknown = p.OnUnknown
@@ -114,6 +114,8 @@ func (a *app) buildBlock(g *generation, b *config.Block) (flow.Block, error) {
 		d.OnUnknown = p.OnUnknown
 	case *config.ICAPBlock:
 		d.OnMatch, d.OnUnknown = p.OnMatch, p.OnUnknown
+	case *config.ContentScriptBlock:
+		d.OnUnknown = p.OnUnknown
 	case *config.ScoreBlock:
 		d.Score = &flow.Thresholds{
 			Mark: threshold(p.Mark), Quarantine: threshold(p.Quarantine), Reject: threshold(p.Reject), SubjectTag: p.SubjectTag,

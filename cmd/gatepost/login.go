@@ -120,6 +120,8 @@ func backendKey(g *generation, b *config.Block) string {
 		key += fmt.Sprintf(" %p", g.directories[string(p.LDAP)])
 	case *config.AuthHTTPBlock:
 		key += fmt.Sprintf(" %p", g.webs[string(p.HTTP)])
+	case *config.ScriptBlock:
+		key += " " + scriptSurroundings(g)
 	}
 	return key
 }

@@ -85,6 +85,13 @@ func (a *app) moduleFor(g, old *generation, b *config.Block, key string) (scan.B
 	if m == nil && old != nil {
 		m = old.modules[key]
 	}
+	if p, ok := b.Params.(*config.ContentScriptBlock); ok && g.modules[key] == nil {
+		// What it asks may be another one now; the program itself is kept.
+		var err error
+		if m, err = a.scriptModule(g, old, p, key); err != nil {
+			return scan.Block{}, err
+		}
+	}
 	if m == nil {
 		var err error
 		if m, err = a.newModule(g, b); err != nil {

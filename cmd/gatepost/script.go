@@ -1,13 +1,11 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"gatepost/internal/config"
-	"gatepost/internal/mail"
 	"gatepost/internal/policy"
 	"gatepost/internal/script"
 )
@@ -21,21 +19,19 @@ type scriptSource struct {
 
 // program compiles a script, or takes it over.
 func (a *app) program(g, old *generation, s scriptSource) (*script.Program, error) {
-	if s.text == "" {
-		return nil, fmt.Errorf("script %s is empty", s.file)
+	parts, err := a.scriptParts(g, old)
+	if err != nil {
+		return nil, err
 	}
-	key := fmt.Sprintf("script %s %+v %s\n%s", s.file, s.limits, a.scriptSurroundings(g), s.text)
+	var transports []string
+	for name := range g.transports {
+		transports = append(transports, name)
+	}
+	slices.Sort(transports)
+	key := fmt.Sprintf("script %s %+v %v %p\n%s", s.file, s.limits, transports, parts, s.text)
 	return keep(g, old, key, func() (*script.Program, *keptPart, error) {
-		look, err := a.scriptLookups(g, old)
-		if err != nil {
-			return nil, nil, err
-		}
-		var transports []string
-		for name := range g.transports {
-			transports = append(transports, name)
-		}
 		p, err := script.Compile(script.Config{
-			Name: filepath.Base(string(s.file)), Source: s.text, Lookups: look, Transports: transports, Log: a.logger("Script"),
+			Name: filepath.Base(string(s.file)), Source: s.text, Lookups: parts.Lookups, Transports: transports, Log: a.logger("Script"),
 			Limits: script.Limits{
 				Steps: uint64(s.limits.Steps), Time: s.limits.Time, Memory: int64(s.limits.Memory),
 				Lookup: s.limits.Lookup, Lookups: s.limits.Lookups,
@@ -45,44 +41,37 @@ func (a *app) program(g, old *generation, s scriptSource) (*script.Program, erro
 	})
 }
 
+// runs makes a block of a script that has a function for the stage.
+func (a *app) runs(g, old *generation, s scriptSource, stage script.Stage, key string) (*script.Block, error) {
+	p, err := a.program(g, old, s)
+	if err != nil {
+		return nil, err
+	}
+	if !p.Has(stage) {
+		return nil, fmt.Errorf("%s has no function %s", s.file, stage)
+	}
+	return script.NewBlock(p, key, a.logger("Script")), nil
+}
+
 // scriptBlock is a block "script" of the stages connect and recipient.
 func (a *app) scriptBlock(g, old *generation, p *config.ScriptBlock, stage policy.Stage, key string) (policy.Block, error) {
-	program, err := a.program(g, old, scriptSource{p.File, p.Source, p.Limits})
+	b, err := a.runs(g, old, scriptSource{p.File, p.Source, p.Limits}, script.Stage(stage), key)
 	if err != nil {
 		return policy.Block{}, err
 	}
-	if !program.Has(script.Stage(stage)) {
-		return policy.Block{}, fmt.Errorf("%s has no function %s", p.File, stage)
-	}
-	return policy.Block{Key: key, Use: script.Module, Check: scriptCheck{program}, Scope: policy.PerRecipient}, nil
-}
-
-type scriptCheck struct{ program *script.Program }
-
-// Check implements policy.Check.
-func (c scriptCheck) Check(ctx context.Context, in *policy.Input) ([]mail.Finding, error) {
-	return nil, errors.New("the script was not asked")
+	return policy.Block{Key: key, Use: script.Module, Check: b, Scope: policy.PerRecipient}, nil
 }
 
 // scriptBackend is a block "script" of the stage auth.
 func (a *app) scriptBackend(g, old *generation, p *config.ScriptBlock) (policy.AuthBackend, error) {
-	program, err := a.program(g, old, scriptSource{p.File, p.Source, p.Limits})
+	return a.runs(g, old, scriptSource{p.File, p.Source, p.Limits}, script.Auth, "")
+}
+
+// scriptModule is a block "script" of content flows.
+func (a *app) scriptModule(g, old *generation, p *config.ContentScriptBlock, key string) (*builtModule, error) {
+	b, err := a.runs(g, old, scriptSource{p.File, p.Source, p.Limits}, script.Content, key)
 	if err != nil {
 		return nil, err
 	}
-	if !program.Has(script.Auth) {
-		return nil, fmt.Errorf("%s has no function auth", p.File)
-	}
-	return scriptLogin{program}, nil
+	return &builtModule{Module: b, after: true}, nil
 }
-
-type scriptLogin struct{ program *script.Program }
-
-// Authenticate implements policy.AuthBackend.
-func (l scriptLogin) Authenticate(ctx context.Context, s *mail.Session, user, password string) (policy.AuthAnswer, error) {
-	return l.program.Run(ctx, &script.Input{Stage: script.Auth, Session: s, Findings: s.Findings, Login: user, Password: password}).Answer(), nil
-}
-
-func (a *app) scriptSurroundings(*generation) string { return "" }
-
-func (a *app) scriptLookups(g, old *generation) (script.Lookups, error) { return script.Lookups{}, nil }

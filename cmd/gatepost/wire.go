@@ -134,8 +134,18 @@ func (a *app) newGateway(g *generation) (*gateway.Gateway, error) {
 		UnknownRecipient: a.services.reputation.UnknownRecipient,
 		Sent:             g.sent,
 		Queued:           queuedListeners(g.cfg),
+		ByDomain:         g.byDomain(),
 		Users:            g.users,
 	})
+}
+
+// byDomain are the transports that ask for the exchangers of a domain.
+func (g *generation) byDomain() map[string]bool {
+	all := make(map[string]bool)
+	for name, t := range g.transports {
+		all[name] = t.queued.ByDomain
+	}
+	return all
 }
 
 // loadCertificates reads the pairs of all listeners; a listener without one gets

@@ -187,7 +187,7 @@ func (c *call) end(err error) {
 	f := c.failure(err)
 	f.Text = c.clean(f.Text, maxReason)
 	// What it scored counts as far as it came; what it had in mind to do is not done.
-	*r = Result{Score: r.Score, Findings: r.Findings, Log: r.Log, Failed: f}
+	*r = Result{Score: r.Score, Findings: r.Findings, Personal: r.Personal, Log: r.Log, Failed: f}
 	where := c.prog.name
 	if f.Line > 0 {
 		where = fmt.Sprintf("%s:%d:%d", where, f.Line, f.Column)

@@ -91,6 +91,9 @@ func (k *checker) bound(e syntax.Expr) {
 
 // call checks the call of a function that is not the script's.
 func (k *checker) call(name *syntax.Ident, e *syntax.CallExpr) {
+	if name.Name == "deliver" {
+		k.transport(e)
+	}
 	for _, a := range allActions() {
 		if a.name == name.Name && a.at != nil && k.stage != "" && !slices.Contains(a.at, k.stage) {
 			k.fail(name.NamePos, "%v", wrongStage(a, k.stage))
@@ -115,6 +118,25 @@ func (k *checker) call(name *syntax.Ident, e *syntax.CallExpr) {
 	}
 	if err != nil {
 		k.fail(syntax.Start(e.Args[0]), "%v", err)
+	}
+}
+
+// transport wants the transport that a script delivers by to exist, where it is written
+// out.
+func (k *checker) transport(e *syntax.CallExpr) {
+	if k.p.transports == nil || len(e.Args) == 0 {
+		return
+	}
+	arg := e.Args[0]
+	if b, ok := arg.(*syntax.BinaryExpr); ok && b.Op == syntax.EQ {
+		arg = b.Y
+	}
+	l, ok := unparen(arg).(*syntax.Literal)
+	if !ok {
+		return
+	}
+	if s, ok := l.Value.(string); ok && !slices.Contains(k.p.transports, s) {
+		k.fail(l.TokenPos, "no transport is called %q", short(s))
 	}
 }
 

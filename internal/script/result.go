@@ -49,6 +49,8 @@ type Result struct {
 	Edits Edits   `json:"edits,omitzero"`
 	// Findings are what the script scored, that it accepted, and that it failed.
 	Findings []mail.Finding `json:"findings,omitempty"`
+	// Personal says that the script asked who the recipient is: what it said is about him.
+	Personal bool `json:"-"`
 	// Log is what the script said with echo, and the traceback if it failed.
 	Log []string `json:"log,omitempty"`
 	// Failed is set for a script that failed or overran.

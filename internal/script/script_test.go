@@ -388,7 +388,14 @@ func TestThePasswordIsNotLogged(t *testing.T) {
 }
 
 func TestDeliverKnowsTheTransports(t *testing.T) {
-	r := say(t, visit(t), "deliver(transport='nope')", func(c *script.Config) { c.Transports = []string{"a"} })
+	only := func(c *script.Config) { c.Transports = []string{"a"} }
+	for _, line := range []string{"deliver(transport='nope')", "deliver('nope')"} {
+		_, err := script.Compile(script.Config{Name: "x.star", Source: "def recipient(s):\n    " + line + "\n", Transports: []string{"a"}})
+		if err == nil || !strings.Contains(err.Error(), `x.star:2:`) || !strings.Contains(err.Error(), `no transport is called "nope"`) {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+	r := say(t, visit(t), "deliver(transport=local('nope@example.com'))", only)
 	if r.Failed == nil || !strings.Contains(r.Failed.Text, `no transport is called "nope"`) {
 		t.Errorf("%+v", r)
 	}

@@ -228,6 +228,7 @@ func (v *envelope) Attr(name string) (starlark.Value, error) {
 	case "sender":
 		return starlark.String(env.Sender.Key()), nil
 	case "recipient":
+		v.c.result.Personal = true
 		if v.c.in.Recipient == nil {
 			return starlark.String(""), nil
 		}
