@@ -25,6 +25,7 @@ type commands struct {
 	Greylist   greylistCmd   `cmd:"" help:"Look at who has to try again, and decide about it."`
 	Scan       scanCmd       `cmd:"" help:"Run the content flow on messages and say what it sees, and why."`
 	Route      routeCmd      `cmd:"" help:"Say where mail for an address goes, and why."`
+	Script     scriptCmd     `cmd:"" help:"Try the scripts of flows."`
 	Train      trainCmd      `cmd:"" help:"Teach the Bayesian filter what is ham and what is spam."`
 	Bayes      bayesCmd      `cmd:"" help:"Look at what the Bayesian filter has learned."`
 	Status     statusCmd     `cmd:"" help:"Show how the running gateway is."`

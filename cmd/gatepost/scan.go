@@ -145,6 +145,9 @@ func verdictText(v *mail.Verdict) string {
 func findingsText(x *scanned) string {
 	var t table
 	t.add("  BLOCK", "RESULT", "SCORE", "SYMBOL", "WHY")
+	for _, f := range x.Session {
+		t.add("  session: "+clean(f.Module), string(f.Result), fmt.Sprintf("%+.2f", f.Score), clean(f.Symbol), clean(f.Reason))
+	}
 	for _, r := range x.Reports {
 		block := r.Use
 		if r.Label != "" {

@@ -59,7 +59,7 @@ func (p *Program) Test(ctx context.Context, o TestOptions) TestSummary {
 		failed := p.testOne(ctx, f, o.Scan)
 		if failed == nil {
 			sum.Passed++
-			fmt.Fprintf(o.Out, "PASS %s\n", f.Name())
+			fmt.Fprintf(o.Out, "ok   %s\n", f.Name())
 			continue
 		}
 		sum.Failed = append(sum.Failed, failed)

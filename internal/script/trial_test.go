@@ -49,12 +49,12 @@ def test_nobody_sees_fakes_of_others():
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `PASS test_listed
+	want := `ok   test_listed
 FAIL recipient.star:12:14: test_wrong_expectation: got "reject", want "defer"
 FAIL recipient.star:15:14: test_script_that_fails: got "", want "reject" (the script failed at recipient.star:4:8: dns: not configured)
 FAIL recipient.star:18:16: test_true: it was stopped
 FAIL recipient.star:21:8: test_of_another_stage: the script has no def content(s)
-PASS test_nobody_sees_fakes_of_others
+ok   test_nobody_sees_fakes_of_others
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" || sum.Passed != 2 || len(sum.Failed) != 4 {
 		t.Errorf("%s %+v", diff, sum)
