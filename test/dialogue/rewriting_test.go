@@ -324,3 +324,46 @@ secret_file = "` + file(t, "0123456789abcdef0123456789") + "\"\n"}
 		}
 	}
 }
+
+// A mail server that can't be reached, or does not want to say now, knows nobody and
+// refuses nobody; neither does a transport where nobody can be asked.
+func TestACalloutThatComesToNothing(t *testing.T) {
+	t.Parallel()
+	s := next(t, sink.Options{Script: sink.Fail(sink.RcptTo, "450 4.2.1 ask me later")})
+	g := behind(t, s, gatepost.Settings{More: fmt.Sprintf(`
+[[transport]]
+name = "dead"
+kind = "smtp"
+hosts = [%q]
+
+[[transport]]
+name = "box"
+kind = "discard"
+
+[[domain]]
+name = "busy.example"
+transport = "next"
+recipients = ["callout"]
+
+[[domain]]
+name = "dead.example"
+transport = "dead"
+recipients = ["callout"]
+catch_all = "all@dead.example"
+
+[[domain]]
+name = "box.example"
+transport = "next"
+recipients = ["callout", "file:%s"]
+
+[rewrite]
+transport_map = ["box.example box"]
+`, gatepost.FreeAddress(t), file(t, "known@box.example"))})
+	c := g.Hello("")
+	mailFrom(t, c, "x@out.example")
+	for to, want := range map[string]string{"a@busy.example": "451 4.3.0", "a@dead.example": "451 4.3.0", "a@box.example": "451 4.3.0", "known@box.example": "250 "} {
+		if got := rcpt(t, c, to); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s, want %s", to, got, want)
+		}
+	}
+}
