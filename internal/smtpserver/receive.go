@@ -222,6 +222,7 @@ func (s *session) commit() mail.Decision {
 		return mail.Decision{Reply: r.refusal}
 	}
 	s.tx.env.Session = s.snapshot()
+	s.tx.env.Session.Findings = addFindings(s.tx.env.Session.Findings, s.tx.findings)
 	facts := r.dec.Facts()
 	reply := r.intake.Commit(s.srv.commitCtx, facts)
 	if c := reply.Code / 100; c != 2 && c != 4 && c != 5 {
