@@ -191,19 +191,22 @@ func TestProxyHeader(t *testing.T) {
 }
 
 func TestSessionsOfOtherClientsMakeRoom(t *testing.T) {
-	n := newNetwork(t)
-	sink := sinktest.Start(t, &proxied{Listener: n.listen("192.0.2.1:25")}, sinktest.Config{})
-	s := n.server(upstream.Config{Identity: upstream.IdentityProxyV2, Sessions: 2})
-	for port := range uint16(6) {
-		env := envelope(t)
-		env.Session.Client = netip.AddrPortFrom(env.Session.Client.Addr(), port+1)
-		if res := deliverAs(t, s, env, short); !res.OK() {
-			t.Fatalf("%s (%v)", brief(res), res.Err)
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		sink := sinktest.Start(t, &proxied{Listener: n.listen("192.0.2.1:25")}, sinktest.Config{})
+		s := n.server(upstream.Config{Identity: upstream.IdentityProxyV2, Sessions: 2})
+		for port := range uint16(6) {
+			env := envelope(t)
+			env.Session.Client = netip.AddrPortFrom(env.Session.Client.Addr(), port+1)
+			if res := deliverAs(t, s, env, short); !res.OK() {
+				t.Fatalf("%s (%v)", brief(res), res.Err)
+			}
 		}
-	}
-	if sink.Conns() != 6 || s.Health().Hosts[0].Open != 2 {
-		t.Errorf("%d connections, %+v", sink.Conns(), s.Health())
-	}
+		synctest.Wait()
+		if sink.Conns() != 6 || count(sink, "QUIT") != 4 || s.Health().Hosts[0].Open != 2 {
+			t.Errorf("%d connections, %q, %+v", sink.Conns(), sink.Lines(), s.Health())
+		}
+	})
 }
 
 // A session in the name of one client is not what another one waits for.
