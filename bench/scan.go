@@ -66,7 +66,7 @@ func (b *bench) scan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	names, err := startNames()
+	names, err := startNames(namesAddr)
 	if err != nil {
 		return err
 	}
