@@ -4,234 +4,243 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"gatepost/bench/strangers"
 	"gatepost/test/postfix"
 )
 
-// What the part connect needs beside the servers. Postfix's resolver asks port 53 only.
-const (
-	namesAddr     = "127.0.0.1:12553"
-	connectNames  = "127.0.0.153:53"
-	connectHost   = "127.0.0.153"
-	listZone      = "bl.bench.test"
-	gatepostEdge  = "127.0.0.1:12535"
-	postfixEdge   = "127.0.0.1:12528"
-	strangersOnce = 200 // sessions at once
-)
-
-// connectFlows are all blocks before content that can be asked here. Refusals wait for
-// RCPT, as postscreen's do, so that both hear who the mail is for.
+// connectFlows are all that may be against a client, with limits that its networks do
+// not reach: these blocks look and count, and each client is refused for what it is.
+// Refusals wait for RCPT, as those of postscreen do with enforce.
 const connectFlows = `
 [dns]
-servers = [%q]
-
-[[listener]]
-name = "edge"
-protocol = "smtp"
-address = [%q]
-tls = "off"
-proxy_protocol_from = ["127.0.0.0/8"]
-pregreet_delay = "1s"
-flows = { connect = "clients", recipient = "recipients" }
-
-[[domain]]
-name = "edge.example"
-transport = "next"
-recipients = ["file:%s"]
+servers = ["%s:53"]
 
 [[flow]]
-name = "clients"
+name = "strangers"
 stage = "connect"
 delay_reject = true
 blocks = [
-  { use = "trust" },
-  { use = "access", deny = ["11.2.0.0/16"] },
-  { use = "rate", connections = "100000/m", messages = "100000/m", errors = "100000/m" },
-  { use = "concurrency", limit = 10000 },
+  { use = "access", deny_file = "denied.txt" },
+  { use = "rate", per = "network", connections = "6000/m", messages = "6000/m", recipients = "6000/m", errors = "6000/m" },
+  { use = "concurrency", limit = 200 },
+  { use = "trust", for = "7d" },
   { use = "pregreet" },
-  { use = "dnsbl", zones = ["%s=127.0.0.2*3"], threshold = 3, on_match = "reject" },
+  { use = "dnsbl", zones = ["bad.lists.example=127.0.0.2-11*3", "worse.lists.example=127.0.0.2*2", "good.lists.example*-2"], threshold = 3 },
   { use = "reputation" },
-  { use = "tarpit", delay = "1s", when_score = 100 },
+  { use = "tarpit", delay = "1s", when_score = 50 },
 ]
 
 [[flow]]
 name = "recipients"
 stage = "recipient"
 blocks = [
-  { use = "helo" },
-  { use = "sender-domain" },
-  { use = "spf", on_fail = "reject" },
+  { use = "harvest", network_slow_after = 100000, network_limit = 100000 },
+  { use = "helo", on_match = "reject" },
+  { use = "spf" },
   { use = "own-domain-spoof" },
-  { use = "harvest", session_limit = 10000, network_limit = 1000000 },
+  { use = "sender-domain" },
   { use = "greylist" },
 ]
 `
 
-// connect compares how much it costs to turn clients away.
+// connectListener has clients come as postscreen has them: with a PROXY header, and
+// the shortest wait before the greeting that postscreen can be told.
+const connectListener = `flows = { connect = "strangers", recipient = "recipients" }
+pregreet_delay = "1s"
+proxy_protocol_from = ["127.0.1.0/24"]`
+
+// connectParams tell Postfix to look at the same things. What it has nothing for
+// (SPF, greylisting, reputation) needs programs that are not its own and is left out.
+func connectParams(dir string) map[string]string {
+	return map[string]string{
+		"postscreen_access_list":              "permit_mynetworks, cidr:" + filepath.Join(dir, "denied.cidr"),
+		"postscreen_denylist_action":          "enforce",
+		"postscreen_greet_action":             "enforce",
+		"postscreen_greet_wait":               "1s",
+		"postscreen_dnsbl_action":             "enforce",
+		"postscreen_dnsbl_threshold":          "3",
+		"postscreen_dnsbl_sites":              "bad.lists.example=127.0.0.[2..11]*3 worse.lists.example=127.0.0.2*2 good.lists.example*-2",
+		"smtpd_helo_required":                 "yes",
+		"relay_domains":                       "bench.example",
+		"relay_recipient_maps":                "inline:{user@bench.example=there}",
+		"unknown_address_reject_code":         "550",
+		"unknown_hostname_reject_code":        "550",
+		"smtpd_recipient_restrictions":        "reject_unauth_destination, reject_unlisted_recipient, reject_invalid_helo_hostname, reject_non_fqdn_helo_hostname, reject_unknown_helo_hostname, check_sender_access inline:{bench.example=REJECT}, reject_unknown_sender_domain",
+		"smtpd_client_connection_count_limit": "50",
+		"smtpd_client_connection_rate_limit":  "6000",
+		"smtpd_client_message_rate_limit":     "6000",
+		"smtpd_client_recipient_rate_limit":   "6000",
+	}
+}
+
+const (
+	// connectNames is where the name server of this part listens, at port 53.
+	connectNames = "127.0.0.2"
+	// connectSessions at once: as each waits for a second, so many come in a second.
+	connectSessions = 1000
+	// connectWarmUp clients come before.
+	connectWarmUp = 1000
+)
+
+// visitors are a job of the part connect.
+type visitors struct{ kind, what string }
+
+var allVisitors = []visitors{
+	{"mix", "all of those below but the last, half of them listed"},
+	{"listed", "on a DNS list"},
+	{"early", "talk before the greeting"},
+	{"denied", "in the access list"},
+	{"unknown", "name an unknown recipient"},
+	{"no-domain", "sender's domain does not exist"},
+	{"bad-helo", "HELO is no host name"},
+	{"spoof", "sender of our own domain"},
+	{"fine", "strangers with nothing wrong: 451 by greylisting; Postfix has none and says 250"},
+}
+
+// connect compares what it costs Gatepost, and Postfix with postscreen, to refuse clients.
 func (b *bench) connect(ctx context.Context) error {
-	names, err := startNames(connectNames)
+	names, err := startNames(connectNames + ":53")
 	if err != nil {
 		return err
 	}
 	defer names.stop()
-	n := 4000
+	list := allVisitors
 	if b.o.short {
-		n = 1000
+		list = list[:1]
 	}
-	servers := []struct {
-		name string
-		edge string
-		make func(*meters) (*server, error)
-	}{
-		{"Postfix with postscreen", postfixEdge, b.newPostscreen},
-		{"Gatepost, all blocks", gatepostEdge, b.newEdge},
-	}
-	results := make([][]turnedAway, len(servers))
+	fmt.Printf("\n## Refusing clients, %d sessions at once, each waits a second for the greeting (medians of %d rounds)\n\n", connectSessions, b.o.rounds)
+	fmt.Println("| clients | Postfix CPU ms | Gatepost CPU ms | Postfix, per CPU second | Gatepost, per CPU second | ratio | Postfix /s | Gatepost /s | Postfix MB | Gatepost MB |")
+	fmt.Println("|---|---|---|---|---|---|---|---|---|---|")
 	var method string
-	for range b.o.rounds {
-		for i, s := range servers {
-			srv, err := s.make(&b.meters)
-			if err != nil {
-				return fmt.Errorf("make %s: %w", s.name, err)
-			}
-			r, err := b.turnAway(ctx, srv, s.edge, n)
-			if err != nil {
-				return fmt.Errorf("measure %s: %w", s.name, err)
-			}
-			method = srv.meter.method()
-			results[i] = append(results[i], r)
-			if b.o.verbose {
-				fmt.Fprintf(os.Stderr, "%-24s %d clients in %v, %.3f ms CPU each\n", s.name, r.clients, r.took.Round(time.Millisecond), r.each())
+	for _, v := range list {
+		var results [2][]result
+		for range b.o.rounds {
+			for i, what := range []refuser{{"Postfix", 4000, b.newPostscreen}, {"Gatepost", 12_000, b.newDoorman}} {
+				r, how, err := b.measureConnect(ctx, what, v)
+				if err != nil {
+					return fmt.Errorf("measure %s, clients %s: %w", what.name, v.kind, err)
+				}
+				results[i], method = append(results[i], r), how
 			}
 		}
-	}
-	fmt.Printf("\n## Clients turned away, %d at once, 1 s of waiting for early talkers (medians of %d rounds)\n\n", strangersOnce, b.o.rounds)
-	fmt.Println("| server | CPU ms/client | rejects per CPU second | ratio |")
-	fmt.Println("|---|---|---|---|")
-	first := middle(results[0])
-	for i, s := range servers {
-		r := middle(results[i])
-		fmt.Printf("| %s | %.2f | %.0f | **%.1f** |\n", s.name, r.each(), 1000/r.each(), first.each()/r.each())
+		p, g := median(results[0]), median(results[1])
+		fmt.Printf("| %s | %.2f | %.2f | %.0f | %.0f | **%.1f** | %.0f | %.0f | %d | %d |\n", v.what, p.perMessage(), g.perMessage(),
+			1000/p.perMessage(), 1000/g.perMessage(), p.perMessage()/g.perMessage(), p.rate(), g.rate(), p.memory>>20, g.memory>>20)
 	}
 	fmt.Printf("\nProcessor time: %s, whole process trees.\n", method)
 	return nil
 }
 
-// turnedAway is what one round cost.
-type turnedAway struct {
-	clients   int
-	took, cpu time.Duration
+// refuser is a server of the part connect and how many clients it is given: those that
+// work faster are given more.
+type refuser struct {
+	name    string
+	clients int
+	start   func(ms *meters) (*server, error)
 }
 
-func (r turnedAway) each() float64 { return r.cpu.Seconds() * 1000 / float64(r.clients) } // ms
-
-func middle(rounds []turnedAway) turnedAway {
-	slices.SortFunc(rounds, func(x, y turnedAway) int { return int(x.cpu - y.cpu) })
-	return rounds[len(rounds)/2]
-}
-
-// turnAway starts a fresh server and sends it clients that nobody wants.
-func (b *bench) turnAway(ctx context.Context, s *server, edge string, n int) (r turnedAway, err error) {
+// measureConnect starts a fresh server, warms it up and sends it the clients.
+func (b *bench) measureConnect(ctx context.Context, what refuser, v visitors) (r result, method string, err error) {
+	s, err := what.start(&b.meters)
+	if err != nil {
+		return r, "", err
+	}
 	defer s.meter.close()
 	if err := s.start(); err != nil {
-		return r, err
+		return r, "", err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	warm := 200
-	if err := b.strangers(ctx, edge, 0, warm); err != nil {
-		return r, fmt.Errorf("warm up: %w", err)
+	if _, err := b.sendVisitors(ctx, s, v.kind, what.clients, connectWarmUp); err != nil {
+		return r, "", fmt.Errorf("warm up: %w", err)
 	}
 	if err := settle(ctx, s.meter); err != nil {
-		return r, err
+		return r, "", err
 	}
-	before, err := s.meter.cpu()
+	cpu, err := s.meter.cpu()
 	if err != nil {
-		return r, err
+		return r, "", err
 	}
-	begun := time.Now()
-	if err := b.strangers(ctx, edge, warm, n); err != nil {
-		return r, err
+	memory := s.meter.watchMemory(500 * time.Millisecond)
+	start := time.Now()
+	answers, err := b.sendVisitors(ctx, s, v.kind, 0, what.clients)
+	r = result{messages: what.clients, whole: time.Since(start)}
+	r.memory = memory()
+	if err == nil {
+		// What is written behind the last answer counts as well.
+		err = settle(ctx, s.meter)
 	}
-	r = turnedAway{clients: n, took: time.Since(begun)}
+	if err != nil {
+		return r, "", err
+	}
 	after, err := s.meter.cpu()
-	r.cpu = after - before
-	return r, err
-}
-
-func (b *bench) strangers(ctx context.Context, addr string, offset, n int) error {
-	cmd := exec.CommandContext(ctx, b.load, "-mode", "strangers", "-n", strconv.Itoa(n), "-offset", strconv.Itoa(offset),
-		"-sessions", strconv.Itoa(strangersOnce), "-to", "nobody@edge.example", addr)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("load: %w: %s", err, out)
+	r.cpu = after - cpu
+	if b.o.verbose && err == nil {
+		fmt.Fprintf(os.Stderr, "%-8s %s: %d clients, %.0f/s, %.3f ms CPU, %d MB: %s\n",
+			what.name, v.kind, r.messages, r.rate(), r.perMessage(), r.memory>>20, answers)
 	}
-	return nil
+	return r, s.meter.method(), err
 }
 
-// newEdge is Gatepost with a second listener that all clients come to.
-func (b *bench) newEdge(ms *meters) (*server, error) {
-	users := filepath.Join(b.dir, "users")
-	if err := os.WriteFile(users, []byte("user@edge.example\n"), 0o644); err != nil {
+// sendVisitors sends n clients, from the first on, and returns what they were told.
+func (b *bench) sendVisitors(ctx context.Context, s *server, kind string, first, n int) (string, error) {
+	cmd := exec.CommandContext(ctx, b.load, "-mode", "refused", "-kind", kind, "-first", strconv.Itoa(first), "-n", strconv.Itoa(n),
+		"-sessions", strconv.Itoa(connectSessions), s.addr)
+	out, err := cmd.CombinedOutput()
+	answers := strings.Join(strings.Split(strings.TrimSpace(string(out)), "\n"), ", ")
+	if err != nil {
+		return "", fmt.Errorf("load: %w: %s", err, answers)
+	}
+	return answers, nil
+}
+
+// newDoorman is a Gatepost with every block before content.
+func (b *bench) newDoorman(ms *meters) (*server, error) {
+	srv, err := b.newGatepost(ms, sinkAddr, gatepostSettings{
+		listener: connectListener, domain: `recipients = ["file:recipients.txt"]`, tables: fmt.Sprintf(connectFlows, connectNames),
+	})
+	if err != nil {
 		return nil, err
 	}
-	return b.newGatepost(ms, sinkAddr, gatepostSettings{tables: fmt.Sprintf(connectFlows, connectNames, gatepostEdge, users, listZone)})
+	return srv, errors.Join(writeLines(filepath.Join(srv.dir, "recipients.txt"), []string{"user@bench.example"}),
+		writeLines(filepath.Join(srv.dir, "denied.txt"), denied("")))
 }
 
-// newPostscreen is Postfix with the same checks, as far as it has them.
+// newPostscreen is a Postfix with postscreen in front.
 func (b *bench) newPostscreen(ms *meters) (*server, error) {
-	dir := filepath.Join(b.dir, "postfix")
-	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(filepath.Join(dir, "etc"), 0o755)); err != nil {
-		return nil, err
-	}
-	users, denied := filepath.Join(dir, "etc", "users"), filepath.Join(dir, "etc", "denied")
-	if err := errors.Join(os.WriteFile(users, []byte("user@edge.example ok\n"), 0o644),
-		os.WriteFile(denied, []byte("11.2.0.0/16 reject\n"), 0o644)); err != nil {
+	dir, err := b.emptyDir("postfix")
+	if err != nil {
 		return nil, err
 	}
 	params := postfixParams()
-	maps.Copy(params, map[string]string{
-		"relay_domains":                            "edge.example",
-		"relay_recipient_maps":                     "texthash:" + users,
-		"postscreen_upstream_proxy_protocol":       "haproxy",
-		"postscreen_access_list":                   "cidr:" + denied,
-		"postscreen_denylist_action":               "enforce",
-		"postscreen_dnsbl_sites":                   listZone + "=127.0.0.2*3",
-		"postscreen_dnsbl_threshold":               "3",
-		"postscreen_dnsbl_action":                  "enforce",
-		"postscreen_greet_action":                  "enforce",
-		"postscreen_greet_wait":                    "1s",
-		"postscreen_client_connection_count_limit": "10000",
-		"postscreen_pre_queue_limit":               "10000",
-		"postscreen_post_queue_limit":              "10000",
-		"smtpd_helo_required":                      "yes",
-		"smtpd_helo_restrictions":                  "reject_invalid_helo_hostname, reject_non_fqdn_helo_hostname",
-		"smtpd_sender_restrictions":                "reject_non_fqdn_sender, reject_unknown_sender_domain",
-		"smtpd_recipient_restrictions":             "reject_unauth_destination, reject_unlisted_recipient",
-	})
-	srv := &server{name: "Postfix", addr: "127.0.0.1:12526", dir: dir, meter: ms.newMeter()}
-	p, err := postfix.New(postfix.Config{
-		Dir: dir, Listen: srv.addr, Next: sinkAddr, Params: params, Processes: 2 * strangersOnce, Resolver: connectHost,
-		Services: []string{
-			postfixEdge + " inet n - n - 1 postscreen", "smtpd pass - - n - - smtpd", "dnsblog unix - - n - 0 dnsblog", "tlsproxy unix - - n - 0 tlsproxy",
-		},
-	})
-	if err != nil {
+	for name, value := range connectParams(dir) {
+		params[name] = value
+	}
+	if err := writeLines(filepath.Join(dir, "denied.cidr"), denied(" reject")); err != nil {
 		return nil, err
 	}
-	p.Cgroup = srv.meter.cgroup
-	srv.start = func() error {
-		if err := p.Start(); err != nil {
-			return err
-		}
-		srv.meter.pid = p.Pid()
-		return nil
+	return newInstance(ms, postfix.Config{Dir: dir, Next: sinkAddr, Params: params, Processes: connectSessions + 50,
+		Postscreen: true, Resolver: connectNames})
+}
+
+// denied are the networks of the access list.
+func denied(suffix string) []string {
+	var lines []string
+	for _, p := range strangers.Networks(strangers.Denied) {
+		lines = append(lines, p.String()+suffix)
 	}
-	srv.stop, srv.pid, srv.queued = p.Stop, p.Pid, p.Queued
-	return srv, nil
+	return lines
+}
+
+func writeLines(file string, lines []string) error {
+	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
+		return fmt.Errorf("write list: %w", err)
+	}
+	return nil
 }

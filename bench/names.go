@@ -52,16 +52,14 @@ func answer(w dns.ResponseWriter, q *dns.Msg) {
 		name := strings.ToLower(q.Question[0].Name)
 		h := dns.RR_Header{Name: q.Question[0].Name, Rrtype: q.Question[0].Qtype, Class: dns.ClassINET, Ttl: 3600}
 		switch {
-		case strings.HasSuffix(name, "."+listZone+"."):
-			// The test point 127.0.0.2 (RFC 5782 §5), and the network 11.1.0.0/16.
-			address := strings.TrimSuffix(name, "."+listZone+".")
-			if h.Rrtype != dns.TypeA || address != "2.0.0.127" && !strings.HasSuffix(address, ".1.11") {
-				r.Rcode = dns.RcodeNameError
-				break
+		case strings.HasSuffix(name, listZone):
+			if h.Rrtype == dns.TypeA && listed(strings.TrimSuffix(name, listZone)) {
+				r.Answer = []dns.RR{&dns.A{Hdr: h, A: net.IPv4(127, 0, 0, 2)}}
+			} else {
+				r.Rcode, r.Ns = dns.RcodeNameError, []dns.RR{authority(h)}
 			}
-			r.Answer = []dns.RR{&dns.A{Hdr: h, A: net.IPv4(127, 0, 0, 2)}}
-		case strings.Contains(name, "._domainkey."):
-			r.Rcode = dns.RcodeNameError
+		case strings.Contains(name, "._domainkey."), strings.HasSuffix(name, ".gone.example."):
+			r.Rcode, r.Ns = dns.RcodeNameError, []dns.RR{authority(h)}
 		case strings.HasPrefix(name, "_dmarc.") && h.Rrtype == dns.TypeTXT:
 			r.Answer = []dns.RR{&dns.TXT{Hdr: h, Txt: []string{"v=DMARC1; p=none"}}}
 		case h.Rrtype == dns.TypeTXT:

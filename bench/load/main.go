@@ -6,7 +6,6 @@
 //	load -mode slow -n 2000 127.0.0.1:2525      sessions that send a line a second
 //	load -mode mixed -n 5000 127.0.0.1:2525     70% 4 kB, 20% 40 kB, 9% 400 kB, 1% 4 MB
 //	load -mode large -n 100 -size 52428800 …    all at once
-//	load -mode strangers -n 4000 -sessions 200  clients in the Internet that are turned away
 //	load -mode files -n 5000 -dir mail …        the messages of the files, in turn
 //	load -mode refused -n 5000 -kind mix …      clients that nobody wants, by PROXY header
 //
@@ -38,17 +37,15 @@ type settings struct {
 	xclient              bool
 	kind                 string
 	first                int
-	offset               int
 }
 
 func main() {
 	var s settings
-	flag.StringVar(&s.mode, "mode", "mixed", "idle, slow, mixed, large, files or strangers")
+	flag.StringVar(&s.mode, "mode", "mixed", "idle, slow, mixed, large, files or refused")
 	flag.IntVar(&s.n, "n", 1000, "sessions (idle, slow), messages (mixed, large, files) or connections (refused)")
-	flag.IntVar(&s.sessions, "sessions", 20, "sessions of mixed, files and strangers")
+	flag.IntVar(&s.sessions, "sessions", 20, "sessions of mixed, files and refused")
 	flag.StringVar(&s.dir, "dir", "", "directory of raw messages, one in a file (files)")
 	flag.BoolVar(&s.xclient, "xclient", false, "stand for clients in the Internet, by XCLIENT (files)")
-	flag.IntVar(&s.offset, "offset", 0, "number of the first client (strangers)")
 	flag.StringVar(&s.kind, "kind", "mix", "what is wrong with the clients: listed, early, denied, unknown, no-domain, bad-helo, spoof, fine or mix (refused)")
 	flag.IntVar(&s.first, "first", 0, "number of the first client (refused)")
 	flag.IntVar(&s.size, "size", 50<<20, "bytes of a large message")
@@ -76,8 +73,6 @@ func run(s settings) error {
 		return s.files()
 	case "refused":
 		return s.refused()
-	case "strangers":
-		return s.strangers()
 	}
 	return fmt.Errorf("unknown mode %q", s.mode)
 }

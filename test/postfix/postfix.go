@@ -37,8 +37,9 @@ type Config struct {
 	Params   map[string]string // further lines of main.cf
 	// Processes is the most smtpd and smtp processes; default 100, as Postfix's.
 	Processes int
-	// Services are further lines of master.cf.
-	Services []string
+	// Postscreen puts postscreen in front of smtpd. Clients then say with a PROXY header
+	// who they are: no other way shows postscreen clients of the Internet on loopback.
+	Postscreen bool
 	// Resolver is the address of a name server on port 53 that it asks instead of the
 	// system's; it runs in a mount namespace of its own then, which needs root.
 	Resolver string
@@ -52,12 +53,11 @@ type Instance struct {
 	Cgroup string
 
 	resolver string
+	preface  string // what a client says before the greeting
 
-	preface string // what a client says before the greeting
-	resolv  string // file that is its /etc/resolv.conf; "" for the system's
-	cmd     *exec.Cmd
-	done    chan struct{}
-	err     error
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error
 }
 
 // New writes main.cf and master.cf and makes the directories.
@@ -86,7 +86,11 @@ func New(c Config) (*Instance, error) {
 			return nil, fmt.Errorf("configure Postfix: %w", err)
 		}
 	}
-	return &Instance{Addr: c.Listen, Dir: c.Dir, resolver: c.Resolver}, nil
+	p := &Instance{Addr: c.Listen, Dir: c.Dir, resolver: c.Resolver}
+	if c.Postscreen {
+		p.preface = "PROXY TCP4 127.0.0.1 127.0.0.1 1024 25\r\n"
+	}
+	return p, nil
 }
 
 // reachable opens the directories above for others to pass through, those below
@@ -180,9 +184,6 @@ func masterCF(c Config) string {
 	} {
 		b.WriteString(line + "\n")
 	}
-	for _, line := range c.Services {
-		b.WriteString(line + "\n")
-	}
 	return b.String()
 }
 
@@ -249,16 +250,6 @@ func (p *Instance) Start() error {
 		return fmt.Errorf("start Postfix: %w", err)
 	}
 	return p.ready(30 * time.Second)
-}
-
-// master is the command that becomes the master daemon.
-func (p *Instance) master(etc string) *exec.Cmd {
-	args := []string{"/usr/lib/postfix/sbin/master", "-c", etc, "-s"}
-	if p.resolv != "" {
-		script := `mount --bind "$0" /etc/resolv.conf && exec "$@"`
-		args = append([]string{"/usr/bin/unshare", "--mount", "/bin/sh", "-c", script, p.resolv}, args...)
-	}
-	return exec.Command(args[0], args[1:]...)
 }
 
 func (p *Instance) ready(timeout time.Duration) error {
