@@ -48,6 +48,8 @@ func (n *nameServer) stop() {
 
 func answer(w dns.ResponseWriter, q *dns.Msg) {
 	r := new(dns.Msg).SetReply(q)
+	// Without this an answer that there is nothing is one of a server that does not know.
+	r.RecursionAvailable = true
 	if len(q.Question) == 1 {
 		name := strings.ToLower(q.Question[0].Name)
 		h := dns.RR_Header{Name: q.Question[0].Name, Rrtype: q.Question[0].Qtype, Class: dns.ClassINET, Ttl: 3600}
