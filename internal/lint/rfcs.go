@@ -44,6 +44,7 @@ var standards = []standard{
 	{2308, "Negative Caching of DNS Queries", ""},
 	{2505, "Anti-Spam Recommendations for SMTP MTAs", ""},
 	{2525, "Known TCP Implementation Problems", ""},
+	{2544, "Benchmarking Methodology for Network Interconnect Devices", ""},
 	{2595, "Using TLS with IMAP, POP3 and ACAP", ""},
 	{2606, "Reserved Top Level DNS Names", ""},
 	{2781, "UTF-16, an Encoding of ISO 10646", ""},

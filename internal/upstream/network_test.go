@@ -48,13 +48,6 @@ func (n *network) host(address string, cfg sinktest.Config) *sinktest.Server {
 	return sinktest.Start(n.t, n.listen(address), cfg)
 }
 
-// remove makes an address refuse connections.
-func (n *network) remove(address string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	delete(n.hosts, address)
-}
-
 func (n *network) dial(ctx context.Context, _, address string) (net.Conn, error) {
 	n.mu.Lock()
 	n.dials = append(n.dials, address)

@@ -41,7 +41,7 @@ func TestIdleSessionEndsWithQuit(t *testing.T) {
 		if sink.Conns() != 1 || count(sink, "QUIT") != 0 {
 			t.Fatalf("%d connections, %d QUIT", sink.Conns(), count(sink, "QUIT"))
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if count(sink, "QUIT") != 1 || s.Health().Hosts[0].Open != 0 {
 			t.Errorf("lines %q, health %+v", sink.Lines(), s.Health())
@@ -430,7 +430,7 @@ func TestDownHostRestsAndComesBackSlowly(t *testing.T) {
 		down(0, 0)
 		n.host("192.0.2.1:25", sinktest.Config{})
 		down(8*time.Second-1, 0)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		var open []*upstream.Tx
 		begin := func() upstream.Result {
 			tx, res := s.Begin(t.Context(), envelope(t))
