@@ -223,6 +223,7 @@ func (s *session) commit() mail.Decision {
 	}
 	s.tx.env.Session = s.snapshot()
 	facts := r.dec.Facts()
+	s.tx.committed = true
 	reply := r.intake.Commit(s.srv.commitCtx, facts)
 	if c := reply.Code / 100; c != 2 && c != 4 && c != 5 {
 		reply = s.srv.replies[mail.ReplyLocalError]
