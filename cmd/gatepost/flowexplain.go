@@ -153,7 +153,7 @@ func flowsText(x *flowsExplained, message string) string {
 	fmt.Fprintf(&b, "Listener %s, the client is %s\n", clean(x.Listener), who)
 	b.WriteString(stageText(x.Connect, "connect"))
 	if x.Route != nil {
-		b.WriteString("\nroute: " + routeText(x.Route))
+		b.WriteString("\nroute: " + routeText(&routeExplained{Explanation: *x.Route}))
 		if x.Refused != "route" {
 			b.WriteString(stageText(x.Recipient, "recipient"))
 		}

@@ -5,15 +5,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"gatepost/internal/admin"
 	"gatepost/internal/config"
+	"gatepost/internal/logs"
 	"gatepost/internal/mail"
 	"gatepost/internal/rewrite"
+	"gatepost/internal/rewrite/leaving"
 	"gatepost/internal/route"
 )
 
@@ -23,6 +27,8 @@ type routeCmd struct {
 	Listener  string   `placeholder:"NAME" help:"The listener that the mail comes in through (default: the first)."`
 	Client    string   `placeholder:"IP" help:"The client's address: decides whether it may relay (default: a stranger)."`
 	User      string   `placeholder:"NAME" help:"The user who has logged in."`
+	From      string   `placeholder:"ADDRESS" help:"The sender: shows what becomes of that address, too, and who gets copies of his mail."`
+	Offline   bool     `help:"Read the configuration file and ask no running gateway: what it would do after a reload."`
 	Addresses []string `arg:"" name:"address" help:"Recipients."`
 }
 
@@ -30,27 +36,34 @@ type routeCmd struct {
 func (*routeCmd) Help() string {
 	return `Tells what the running gateway would do with RCPT for an address, step by step: aliases,
 rewriting, whether the recipient exists, and where the mail would go. Tables and
-directories are asked as for mail; nothing is sent.
+directories are asked as for mail; nothing is sent. With --offline no gateway has to run.
 
   gatepost route anna@example.com
-  gatepost route --client 10.0.0.7 someone@elsewhere.example`
+  gatepost route --from boss@example.net --client 10.0.0.7 someone@elsewhere.example
+  gatepost route --offline -c new.toml anna@example.com`
 }
 
 // Run implements the subcommand.
 func (c *routeCmd) Run(t *terminal) error {
-	g, done, err := c.open()
+	for _, address := range append(slices.Clone(c.Addresses), c.From) {
+		if _, err := canonicalAddress(address); err != nil && address != "" {
+			return usageError{err}
+		}
+	}
+	if c.Client != "" {
+		if _, err := netip.ParseAddr(c.Client); err != nil {
+			return usageError{fmt.Errorf("--client %s: it is no address", c.Client)}
+		}
+	}
+	ask, done, err := c.asker(t)
 	if err != nil {
 		return err
 	}
 	defer done()
-	all := []route.Explanation{}
+	all := []routeExplained{}
 	for _, address := range c.Addresses {
-		if _, err := canonicalAddress(address); err != nil {
-			return usageError{err}
-		}
-		values := url.Values{"address": {address}, "listener": {c.Listener}, "client": {c.Client}, "user": {c.User}}
-		var x route.Explanation
-		if err := g.get("/api/v1/route", values, &x); err != nil {
+		x, err := ask(address)
+		if err != nil {
 			return err
 		}
 		all = append(all, x)
@@ -66,8 +79,71 @@ func (c *routeCmd) Run(t *terminal) error {
 	return nil
 }
 
+// asker is who explains: the running gateway, or this process.
+func (c *routeCmd) asker(t *terminal) (ask func(address string) (routeExplained, error), done func(), err error) {
+	if c.Offline {
+		return c.offline(t)
+	}
+	g, done, err := c.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	return func(address string) (x routeExplained, err error) {
+		values := url.Values{"address": {address}, "listener": {c.Listener}, "client": {c.Client}, "user": {c.User}, "from": {c.From}}
+		return x, g.get("/api/v1/route", values, &x)
+	}, done, nil
+}
+
+// offline makes of the configuration what routes are made of, and nothing else.
+func (c *routeCmd) offline(t *terminal) (func(string) (routeExplained, error), func(), error) {
+	cfg, err := loadConfig(c.Config, func(string) {})
+	if err != nil {
+		return nil, nil, err
+	}
+	log, err := logs.Open(logs.Config{Level: slog.LevelError, Stderr: t.err})
+	if err != nil {
+		return nil, nil, err
+	}
+	a := &app{logs: log}
+	g := &generation{cfg: cfg, transports: make(map[string]builtTransport), parts: make(map[string]*keptPart),
+		directories: make(map[string]*directory), webs: make(map[string]*web)}
+	done := func() {
+		if err := errors.Join(g.close(), log.Close()); err != nil {
+			fmt.Fprintf(t.err, "gatepost: %v\n", err)
+		}
+	}
+	for _, step := range []func(g, old *generation) error{a.buildTransports, a.buildLookups, a.buildRoutes} {
+		if err := step(g, nil); err != nil {
+			done()
+			return nil, nil, err
+		}
+	}
+	return func(address string) (routeExplained, error) {
+		q := admin.RouteQuery{Listener: c.Listener, User: c.User}
+		// Run has looked at them.
+		q.Address, _ = canonicalAddress(address)
+		q.Client, _ = netip.ParseAddr(c.Client)
+		if c.From != "" {
+			q.Sender, _ = canonicalAddress(c.From)
+		}
+		x, err := g.explainRoute(context.Background(), q)
+		if err != nil {
+			return routeExplained{}, usageError{err}
+		}
+		return x, nil
+	}, done, nil
+}
+
+// routeExplained is what happens to a recipient and, where one was given, to the
+// sender.
+type routeExplained struct {
+	route.Explanation
+	// Sender is what the sender becomes as the mail comes in.
+	Sender string `json:"sender,omitempty"`
+}
+
 // routeText is an explanation for people.
-func routeText(x *route.Explanation) string {
+func routeText(x *routeExplained) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s on listener %s: %s\n", x.Address, x.Listener, x.Action)
 	if x.Reply != "" {
@@ -79,6 +155,9 @@ func routeText(x *route.Explanation) string {
 	for i := range x.Steps {
 		b.WriteString("  " + stepText(&x.Steps[i]) + "\n")
 	}
+	if x.Sender != "" {
+		fmt.Fprintf(&b, "  sender:  %s\n", x.Sender)
+	}
 	for _, d := range x.Recipients {
 		fmt.Fprintf(&b, "  to %s by transport %s", d.Address, d.Transport)
 		if d.NextHop != "" {
@@ -86,6 +165,9 @@ func routeText(x *route.Explanation) string {
 		}
 		if d.Sent != "" && d.Sent != d.Address {
 			fmt.Fprintf(&b, ", leaves as %s", d.Sent)
+		}
+		if d.From != "" && d.From != x.Sender {
+			fmt.Fprintf(&b, ", from %s", d.From)
 		}
 		if d.Flow != "" {
 			fmt.Fprintf(&b, ", content flow %s", d.Flow)
@@ -126,13 +208,66 @@ func (r routingAPI) Route(ctx context.Context, q admin.RouteQuery) (any, error) 
 	if state == nil {
 		return nil, errors.New("not started yet")
 	}
-	l, err := listenerNamed(state.gen.cfg, q.Listener)
+	return state.gen.explainRoute(ctx, q)
+}
+
+// explainRoute goes the way of one recipient, and of his sender.
+func (g *generation) explainRoute(ctx context.Context, q admin.RouteQuery) (routeExplained, error) {
+	l, err := listenerNamed(g.cfg, q.Listener)
 	if err != nil {
-		return nil, err
+		return routeExplained{}, err
 	}
 	s := clientOf(l, q.Client, q.User)
-	x := state.gen.routes.Explain(ctx, string(l.Name), s, q.Address)
+	x := routeExplained{Explanation: g.routes.Explain(ctx, string(l.Name), s, q.Address)}
+	if q.Sender.IsNull() || x.Action != mail.Accept.String() {
+		return x, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := g.explainSender(ctx, q.Sender, &x); err != nil {
+		x.Action, x.Reply, x.Reason = mail.Defer.String(), mail.ReplyLookupFailed.Reply().String(), err.Error()
+		x.Recipients = []route.Destination{}
+	}
 	return x, nil
+}
+
+// explainSender adds what becomes of the sender, and who gets a copy because of him.
+func (g *generation) explainSender(ctx context.Context, sender mail.Address, x *routeExplained) (err error) {
+	trace := &rewrite.Trace{Steps: x.Steps}
+	var copies []mail.Address
+	if g.rewriting != nil {
+		if sender, err = g.rewriting.Sender(ctx, sender, trace); err != nil {
+			return err
+		}
+		if copies, err = g.rewriting.SenderCopies(ctx, sender, trace); err != nil {
+			return err
+		}
+	}
+	x.Sender, x.Steps = sender.String(), trace.Steps
+	for _, c := range copies {
+		way, err := g.routes.ResolveInternal(ctx, c)
+		if err != nil || slices.ContainsFunc(x.Recipients, func(d route.Destination) bool { return d.Address == c.String() }) {
+			continue
+		}
+		x.Recipients = append(x.Recipients, route.Destination{
+			Address: c.String(), Domain: way.Domain, Transport: way.Transport, NextHop: way.NextHop, Flow: x.Recipients[0].Flow, Copy: true,
+		})
+	}
+	for i := range x.Recipients {
+		d := &x.Recipients[i]
+		d.From = sender.String()
+		l, leaves := g.transports[d.Transport].queued.Transport.(*leaving.Leaving)
+		to, err := canonicalAddress(d.Address)
+		if !leaves || err != nil {
+			continue
+		}
+		from, err := l.Sender(ctx, sender, to)
+		if err != nil {
+			return err
+		}
+		d.From = from.String()
+	}
+	return nil
 }
 
 // listenerNamed is a listener of the configuration; "" is the first one.

@@ -138,27 +138,32 @@ func (d *directory) knows(ctx context.Context, address string) (bool, error) {
 	return len(found) > 0, err
 }
 
-// results are the values of the directory's attributes for a key of a table. In an
-// attribute proxyAddresses each says of what kind it is ("SMTP:", "sip:", "X500:"), and
-// those of other kinds than mail are left out.
+// results are the values of the directory's attributes for a key of a table.
 func (d *directory) results(ctx context.Context, key string) ([]string, error) {
 	found, err := d.Find(ctx, d.filter, key, d.attributes...)
 	var all []string
 	for i := range found {
 		for _, name := range d.attributes {
-			for _, value := range found[i].Get(name) {
-				if strings.EqualFold(name, "proxyAddresses") {
-					kind, rest, _ := strings.Cut(value, ":")
-					if !strings.EqualFold(kind, "smtp") {
-						continue
-					}
-					value = rest
-				}
-				all = append(all, value)
-			}
+			all = append(all, resultsOf(name, found[i].Get(name))...)
 		}
 	}
 	return all, err
+}
+
+// resultsOf are the values of an attribute as results. In proxyAddresses each says of
+// what kind it is ("SMTP:", "sip:", "X500:"); those of other kinds than mail are left
+// out.
+func resultsOf(attribute string, values []string) []string {
+	if !strings.EqualFold(attribute, "proxyAddresses") {
+		return values
+	}
+	var all []string
+	for _, value := range values {
+		if kind, address, ok := strings.Cut(value, ":"); ok && strings.EqualFold(kind, "smtp") {
+			all = append(all, address)
+		}
+	}
+	return all
 }
 
 // errServiceStatus says that a web service answered neither yes nor no.

@@ -23,6 +23,8 @@ type RouteQuery struct {
 	Listener string
 	Client   netip.Addr
 	User     string
+	// Sender is whose mail it is; the zero Address where that is not asked.
+	Sender mail.Address
 }
 
 func (s *Server) routeRouting(r *router) {
@@ -37,6 +39,9 @@ func (s *Server) explainRoute(w http.ResponseWriter, r *http.Request) {
 	var err error
 	if q.Address, err = smtp.ParseAddress(v.Get("address")); err == nil && v.Get("client") != "" {
 		q.Client, err = netip.ParseAddr(v.Get("client"))
+	}
+	if err == nil && v.Get("from") != "" {
+		q.Sender, err = smtp.ParseAddress(v.Get("from"))
 	}
 	if err != nil {
 		failWith(w, badRequest(err))

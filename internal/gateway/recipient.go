@@ -128,6 +128,9 @@ func (g *Gateway) Data(ctx context.Context, env *mail.Envelope) mail.Decision {
 	var d mail.Decision
 	asked := make(map[*Stage]bool)
 	for i := range env.Recipients {
+		if env.Recipients[i].Copy {
+			continue // nobody asked about him
+		}
 		st := g.stageFor(env.Session.Listener, env.Recipients[i].Original.Domain)
 		if st == nil || asked[st] || len(st.Data) == 0 {
 			continue
@@ -210,7 +213,9 @@ func (g *Gateway) recipientStages(listener string, env *mail.Envelope) []*Stage 
 		return all
 	}
 	for i := range env.Recipients {
-		add(g.stageFor(listener, env.Recipients[i].Original.Domain))
+		if !env.Recipients[i].Copy {
+			add(g.stageFor(listener, env.Recipients[i].Original.Domain))
+		}
 	}
 	return all
 }

@@ -14,6 +14,7 @@ import (
 	"gatepost/internal/mail"
 	"gatepost/internal/message"
 	"gatepost/internal/policy/auth"
+	"gatepost/internal/route"
 	"gatepost/internal/scan/authres/dmarc"
 	"gatepost/internal/smtp"
 )
@@ -149,7 +150,7 @@ func (g *Gateway) holdForUser(env *mail.Envelope) {
 			continue
 		}
 		// When it is released it is to go where the filter wanted it.
-		all = append(all, g.others(env, redirect, &v)...)
+		all = route.Join(all, g.others(env, redirect, &v)...)
 	}
 	env.Recipients = all
 }

@@ -5,9 +5,11 @@ import (
 	"strings"
 	"testing"
 
+	"gatepost/internal/flow"
 	"gatepost/internal/gateway"
 	"gatepost/internal/mail"
 	"gatepost/internal/policy/auth"
+	"gatepost/internal/scan"
 )
 
 // usersOf are rules by which users send as themselves, and a counter that lets so many
@@ -191,5 +193,42 @@ func TestQueuedMailOverALimitIsHeldWhenItHasBeenScanned(t *testing.T) {
 	}
 	if len(s.queue.added) != 5 {
 		t.Errorf("%d times something was queued, want 2 messages twice and a notice", len(s.queue.added))
+	}
+}
+
+// What a filter wanted for a message holds for the copy that is held: it is kept for
+// whom it was to go to, and whoever releases it learns what would have been taken out.
+func TestHeldMailIsKeptForThoseWhomAFilterNames(t *testing.T) {
+	for _, tt := range []struct {
+		name, path, want string
+		recipients       int
+		then             flow.FilterAction
+		threat           mail.Threat
+	}{
+		{"redirect", "", "boss@out.example", 1, flow.FilterAction{Verb: flow.VerbRedirect, Address: address(t, "boss@out.example")}, mail.ThreatPolicy},
+		{"strip", "1", "bob@in.example", 4, flow.FilterAction{Verb: flow.VerbStrip}, mail.ThreatFilter},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			block := flow.Defaults("filters")
+			block.Key, block.Filters = "filters", []flow.FilterRule{{Name: "all", Then: []flow.FilterAction{tt.then}}}
+			module := scripted(func(*scan.Input) ([]mail.Finding, error) {
+				return []mail.Finding{{Module: "filters", Symbol: "all", Result: mail.Match, Part: tt.path}}, nil
+			})
+			r := newRig(t, rigOptions{users: usersOf(t, auth.SendAsDomains, 0), content: gateway.Content{Flows: map[string]gateway.Flow{"inbound": {
+				Decide: &flow.Flow{Name: "inbound", Blocks: []flow.Block{block}}, Blocks: []scan.Block{{Key: "filters", Use: "filters", Module: module}},
+			}}}})
+			env := by(r.envelope("ada@in.example"), "ada")
+			r.add(env, "bob@in.example", "b@out.example", "c@out.example", "d@out.example")
+			if reply := r.receive(env, crlf("From: ada@in.example\nSubject: two\n\nbody\n")); reply.Code != 250 {
+				t.Fatal(reply)
+			}
+			items := r.queue.added[0].items
+			if len(items) != 1 || items[0].Transport != gateway.QuarantineTransport || len(items[0].Recipients) != tt.recipients {
+				t.Fatalf("items %+v", items)
+			}
+			if got := items[0].Recipients[0]; got.Address.String() != tt.want || got.Verdict.Threat != tt.threat || !strings.HasPrefix(got.Verdict.Reason, "user limit: ada: 4 recipients in a message") {
+				t.Errorf("%s: %+v", got.Address, got.Verdict)
+			}
+		})
 	}
 }

@@ -25,7 +25,9 @@ type Explanation struct {
 type Destination struct {
 	Address string `json:"address"`
 	// Sent is the address as it leaves, where that is another one.
-	Sent      string `json:"sent,omitempty"`
+	Sent string `json:"sent,omitempty"`
+	// From is the sender that it leaves with, where a sender was given.
+	From      string `json:"from,omitempty"`
 	Domain    string `json:"domain"`
 	Transport string `json:"transport"`
 	NextHop   string `json:"next_hop,omitempty"`

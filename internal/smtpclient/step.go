@@ -56,8 +56,17 @@ func (c *Conn) Rcpt(ctx context.Context, req *Request, r *mail.Recipient) (mail.
 // sign of life.
 func (c *Conn) Noop(ctx context.Context) error {
 	defer c.watch(ctx)()
-	_, err := c.probe("noop", "NOOP")
-	return err
+	if c.over {
+		return &Error{Stage: "noop", Key: mail.ReplyNextHopLost, Err: ErrSpent}
+	}
+	r, err := c.ask("noop", c.d.cfg.Timeouts.Reset, "NOOP\r\n")
+	switch {
+	case err != nil:
+		return err
+	case r.Code/100 == 3:
+		return c.violation("noop", r)
+	}
+	return nil
 }
 
 // Reset ends a transaction that was left open; where there is none it does nothing.

@@ -222,6 +222,7 @@ func (s *session) commit() mail.Decision {
 		return mail.Decision{Reply: r.refusal}
 	}
 	s.tx.env.Session = s.snapshot()
+	s.tx.env.Session.Findings = addFindings(s.tx.env.Session.Findings, s.tx.findings)
 	facts := r.dec.Facts()
 	s.tx.committed = true
 	reply := r.intake.Commit(s.srv.commitCtx, facts)

@@ -161,19 +161,22 @@ func TestContentThatFailsIsNeverCompleted(t *testing.T) {
 	} {
 		for _, extension := range []string{"DSN", "CHUNKING"} {
 			t.Run(tc.name+" "+extension, func(t *testing.T) {
-				n := newNetwork(t)
-				sink := n.host("192.0.2.1:25", sinktest.Config{Extensions: []string{extension}})
-				s := n.server(upstream.Config{ChunkFrom: 1})
-				tx, _ := s.Begin(t.Context(), envelope(t))
-				tx.Rcpt(t.Context(), recipient(t, "r@out.example"))
-				res := tx.Data(t.Context(), tc.content)
-				if got := brief(res); got != tc.want || res.Err == nil {
-					t.Errorf("%s (%v), want %s", got, res.Err, tc.want)
-				}
-				mustDeliver(t, s)
-				if m := sink.Messages(); len(m) != 1 || m[0].Conn != 2 || m[0].Body() != short {
-					t.Errorf("%d messages, the last one of %d bytes", len(m), len(m[len(m)-1].Wire))
-				}
+				synctest.Test(t, func(t *testing.T) {
+					n := newNetwork(t)
+					sink := n.host("192.0.2.1:25", sinktest.Config{Extensions: []string{extension}})
+					s := n.server(upstream.Config{ChunkFrom: 1})
+					tx, _ := s.Begin(t.Context(), envelope(t))
+					tx.Rcpt(t.Context(), recipient(t, "r@out.example"))
+					res := tx.Data(t.Context(), tc.content)
+					if got := brief(res); got != tc.want || res.Err == nil {
+						t.Errorf("%s (%v), want %s", got, res.Err, tc.want)
+					}
+					synctest.Wait() // until the upstream has read everything that there is
+					mustDeliver(t, s)
+					if m := sink.Messages(); len(m) != 1 || m[0].Conn != 2 || m[0].Body() != short {
+						t.Errorf("%d messages, the first one of %d bytes", len(m), len(m[0].Wire))
+					}
+				})
 			})
 		}
 	}
@@ -319,9 +322,10 @@ func TestCloseEndsRunningTransactions(t *testing.T) {
 			done := make(chan upstream.Result, 1)
 			go func() { done <- deliver(t, s, short) }()
 			synctest.Wait()
+			begun := time.Now()
 			s.Close()
-			if res := <-done; brief(res) != want {
-				t.Errorf("%s, want %s", brief(res), want)
+			if res := <-done; brief(res) != want || time.Since(begun) > 0 {
+				t.Errorf("%s after %v, want %s", brief(res), time.Since(begun), want)
 			}
 			if res := deliver(t, s, short); brief(res) != "connect 451 unreached" {
 				t.Errorf("after Close: %s", brief(res))

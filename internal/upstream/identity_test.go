@@ -191,17 +191,64 @@ func TestProxyHeader(t *testing.T) {
 }
 
 func TestSessionsOfOtherClientsMakeRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		sink := sinktest.Start(t, &proxied{Listener: n.listen("192.0.2.1:25")}, sinktest.Config{})
+		s := n.server(upstream.Config{Identity: upstream.IdentityProxyV2, Sessions: 2})
+		for port := range uint16(6) {
+			env := envelope(t)
+			env.Session.Client = netip.AddrPortFrom(env.Session.Client.Addr(), port+1)
+			if res := deliverAs(t, s, env, short); !res.OK() {
+				t.Fatalf("%s (%v)", brief(res), res.Err)
+			}
+		}
+		synctest.Wait()
+		if sink.Conns() != 6 || count(sink, "QUIT") != 4 || s.Health().Hosts[0].Open != 2 {
+			t.Errorf("%d connections, %q, %+v", sink.Conns(), sink.Lines(), s.Health())
+		}
+	})
+}
+
+// A session in the name of one client is not what another one waits for.
+func TestWaiterGetsASessionOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		ln := &proxied{Listener: n.listen("192.0.2.1:25")}
+		sink := sinktest.Start(t, ln, sinktest.Config{})
+		s := n.server(upstream.Config{Identity: upstream.IdentityProxyV1, Sessions: 1})
+		tx, _ := s.Begin(t.Context(), from(t, "198.51.100.7:1", "a", ""))
+		done := make(chan upstream.Result)
+		go func() { done <- deliverAs(t, s, from(t, "198.51.100.8:2", "b", ""), short) }()
+		synctest.Wait()
+		tx.Abort()
+		if res := <-done; !res.OK() {
+			t.Errorf("%s (%v)", brief(res), res.Err)
+		}
+		if m := sink.Messages(); len(m) != 1 || m[0].Conn != 2 || ln.headers[1].Source.String() != "198.51.100.8:2" || sink.Peak() != 1 {
+			t.Errorf("messages %+v, headers %+v", m, ln.headers)
+		}
+	})
+}
+
+func TestLongAttributesGoInSeveralCommands(t *testing.T) {
 	n := newNetwork(t)
-	sink := sinktest.Start(t, &proxied{Listener: n.listen("192.0.2.1:25")}, sinktest.Config{})
-	s := n.server(upstream.Config{Identity: upstream.IdentityProxyV2, Sessions: 2})
-	for port := range uint16(6) {
-		env := envelope(t)
-		env.Session.Client = netip.AddrPortFrom(env.Session.Client.Addr(), port+1)
+	sink := n.host("192.0.2.1:25", sinktest.Config{Extensions: []string{"XFORWARD NAME ADDR HELO"}, Script: believer})
+	s := n.server(upstream.Config{Identity: upstream.IdentityXForward})
+	env := from(t, "198.51.100.7:4711", strings.Repeat("h", 255), "")
+	env.Session.Name = strings.Repeat("n", 250)
+	for range 2 {
 		if res := deliverAs(t, s, env, short); !res.OK() {
 			t.Fatalf("%s (%v)", brief(res), res.Err)
 		}
+		env.Session.Helo = strings.Repeat("h", 256) // is no name
 	}
-	if sink.Conns() != 6 || s.Health().Hosts[0].Open != 2 {
-		t.Errorf("%d connections, %+v", sink.Conns(), s.Health())
+	var lengths []int
+	for _, l := range sink.Lines() {
+		if strings.HasPrefix(l, "X") {
+			lengths = append(lengths, len(l))
+		}
+	}
+	if !slices.Equal(lengths, []int{282, 269, 301}) {
+		t.Errorf("lengths %v in %q", lengths, sink.Lines())
 	}
 }

@@ -77,15 +77,18 @@ func TestNothingLeaksIntoTheNextTransaction(t *testing.T) {
 				tx.Abort()
 				tx.Abort()
 				synctest.Wait()
+				resets := 1
+				if stage == sinktest.EOD {
+					resets = 0 // the end of the data ends the transaction
+				}
+				if got := count(sink, "RSET"); got != resets {
+					t.Errorf("%d RSET before the session is needed again", got)
+				}
 				mustDeliver(t, s)
 				m := sink.Messages()
 				last := m[len(m)-1]
 				if len(last.To) != 1 || !strings.Contains(last.To[0], "<r@out.example>") || last.Body() != short || sink.Conns() != 1 {
 					t.Errorf("second message %+v over %d connections", last, sink.Conns())
-				}
-				resets := 1
-				if stage == sinktest.EOD {
-					resets = 0 // the end of the data ends the transaction
 				}
 				if got := count(sink, "RSET"); got != resets {
 					t.Errorf("%d RSET in %q", got, sink.Lines())
@@ -185,6 +188,38 @@ func TestDeadSessionIsReplacedOnce(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestRestartOfAnUpstreamIsNoticedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		sink := n.host("192.0.2.1:25", sinktest.Config{})
+		s := n.server(upstream.Config{})
+		together := func() {
+			var open []*upstream.Tx
+			for range 5 {
+				tx, res := s.Begin(t.Context(), envelope(t))
+				if !res.OK() {
+					t.Fatal(brief(res), res.Err)
+				}
+				open = append(open, tx)
+			}
+			for _, tx := range open {
+				tx.Abort()
+			}
+			synctest.Wait()
+		}
+		together()
+		sink.Drop()
+		n.seen()
+		together()
+		if events := n.seen(); strings.Count(events, "failed") != 1 || strings.Count(events, "192.0.2.1 false") != 5 {
+			t.Errorf("observed %s", events)
+		}
+		if h := s.Health().Hosts[0]; h.Open != 5 || h.Idle != 5 {
+			t.Errorf("health %+v", h)
+		}
+	})
 }
 
 func TestSenderRefusedByTheReplacement(t *testing.T) {

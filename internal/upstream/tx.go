@@ -328,6 +328,9 @@ func (t *Tx) done() {
 // keepAlive begins to keep the session alive: from now on there may be a NOOP
 // whenever nobody has the turn.
 func (t *Tx) keepAlive() {
+	// The timer may go off before it is assigned.
+	t.turn <- struct{}{}
+	defer t.done()
 	if t.s.cfg.KeepAlive > 0 {
 		t.timer = time.AfterFunc(t.s.cfg.KeepAlive, t.ping)
 	}

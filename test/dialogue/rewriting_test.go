@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -262,5 +263,107 @@ sender_bcc = ["x@out.example copy@in.example"]
 	// the others.
 	if h := quarantine(t, g, 1)[0]; len(h.Recipients) != 1 || h.Recipients[0] != "no@in.example" {
 		t.Errorf("quarantined for %s", h.Recipients)
+	}
+}
+
+// route explains a recipient with his sender, of the running gateway and of a
+// configuration that nobody runs.
+func TestRouteExplainsTheSenderToo(t *testing.T) {
+	t.Parallel()
+	s := next(t, sink.Options{})
+	settings := gatepost.Settings{Next: s.Addr, More: `
+[rewrite]
+virtual = ["team@in.example ada@in.example, far@away.example"]
+sender_canonical = ["old@out.example new@out.example"]
+sender_bcc = ["new@out.example log@in.example"]
+relocated = ["gone@in.example away"]
+
+[srs]
+secret_file = "` + file(t, "0123456789abcdef0123456789") + "\"\n"}
+	g := gatepost.New(t, gatepost.Options{Settings: settings})
+	type destination struct {
+		Address, Transport, From string
+		Copy                     bool
+	}
+	explain := func(args ...string) {
+		t.Helper()
+		var found []struct {
+			Action, Reply, Sender string
+			Recipients            []destination
+		}
+		ask(t, g, &found, append([]string{"route", "--json", "--from", "old@out.example", "team@in.example", "gone@in.example"}, args...)...)
+		if len(found) != 2 || found[0].Action != "accept" || found[0].Sender != "new@out.example" || len(found[0].Recipients) != 3 || found[1].Action != "reject" || !strings.HasPrefix(found[1].Reply, "550 5.1.6") {
+			t.Fatalf("%q: %+v", args, found)
+		}
+		to := found[0].Recipients
+		if !strings.HasPrefix(to[1].From, "SRS0=") || !strings.HasSuffix(to[1].From, "=out.example=new@gw.example.com") {
+			t.Errorf("%q: leaves for a stranger from %s", args, to[1].From)
+		}
+		to[1].From = ""
+		want := []destination{{"ada@in.example", "next", "new@out.example", false}, {"far@away.example", "next", "", false}, {"log@in.example", "next", "new@out.example", true}}
+		if !slices.Equal(to, want) {
+			t.Errorf("%q: %+v", args, to)
+		}
+	}
+	explain("--offline")
+	if out, err := g.Run("route", "team@in.example"); err == nil {
+		t.Errorf("without a gateway that runs: %s", out)
+	}
+	if err := g.Start(); err != nil {
+		t.Fatal(err)
+	}
+	explain()
+	if out, err := g.Run("route", "--from", "old@out.example", "team@in.example"); err != nil {
+		t.Error(err)
+	} else {
+		mustContain(t, "route", out, "sender:  new@out.example", "far@away.example by transport next, from SRS0=", "log@in.example by transport next", "a copy")
+	}
+	for _, bad := range [][]string{{"--client", "x", "a@in.example"}, {"--from", "no address", "a@in.example"}, {"nobody"}} {
+		if out, err := g.Run(append([]string{"route"}, bad...)...); err == nil {
+			t.Errorf("%q: %s", bad, out)
+		}
+	}
+}
+
+// A mail server that can't be reached, or does not want to say now, knows nobody and
+// refuses nobody; neither does a transport where nobody can be asked.
+func TestACalloutThatComesToNothing(t *testing.T) {
+	t.Parallel()
+	s := next(t, sink.Options{Script: sink.Fail(sink.RcptTo, "450 4.2.1 ask me later")})
+	g := behind(t, s, gatepost.Settings{More: fmt.Sprintf(`
+[[transport]]
+name = "dead"
+kind = "smtp"
+hosts = [%q]
+
+[[transport]]
+name = "box"
+kind = "discard"
+
+[[domain]]
+name = "busy.example"
+transport = "next"
+recipients = ["callout"]
+
+[[domain]]
+name = "dead.example"
+transport = "dead"
+recipients = ["callout"]
+catch_all = "all@dead.example"
+
+[[domain]]
+name = "box.example"
+transport = "next"
+recipients = ["callout", "file:%s"]
+
+[rewrite]
+transport_map = ["box.example box"]
+`, gatepost.FreeAddress(t), file(t, "known@box.example"))})
+	c := g.Hello("")
+	mailFrom(t, c, "x@out.example")
+	for to, want := range map[string]string{"a@busy.example": "451 4.3.0", "a@dead.example": "451 4.3.0", "a@box.example": "451 4.3.0", "known@box.example": "250 "} {
+		if got := rcpt(t, c, to); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s, want %s", to, got, want)
+		}
 	}
 }

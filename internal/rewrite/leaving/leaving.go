@@ -100,6 +100,19 @@ func (l *Leaving) sides(d *mail.Delivery) (ours, strangers []int) {
 	return ours, strangers
 }
 
+// Sender is the sender that a recipient of mail through this transport sees.
+func (l *Leaving) Sender(ctx context.Context, sender, to mail.Address) (mail.Address, error) {
+	d := &mail.Delivery{
+		Message:    mail.Message{Envelope: &mail.Envelope{Sender: sender}},
+		Recipients: []mail.Recipient{{Address: to}},
+	}
+	_, strangers := l.sides(d)
+	if err := l.envelope(ctx, d, len(strangers) > 0); err != nil {
+		return sender, err
+	}
+	return d.Message.Envelope.Sender, nil
+}
+
 func (l *Leaving) deliver(ctx context.Context, d *mail.Delivery, wrap bool) []mail.Outcome {
 	changed, err := l.change(ctx, d, wrap)
 	if err != nil {
@@ -116,44 +129,47 @@ func (l *Leaving) change(ctx context.Context, d *mail.Delivery, wrap bool) (*mai
 	out := *d
 	out.Message.Envelope = &env
 	out.Recipients = append([]mail.Recipient(nil), d.Recipients...)
-	if e := l.cfg.Engine; e != nil && e.Leaves(l.cfg.Name) {
-		if err := generic(ctx, e, &out, l.cfg.MaxHeader); err != nil {
-			return nil, err
-		}
+	if err := l.envelope(ctx, &out, wrap); err != nil {
+		return nil, err
 	}
-	if wrap && !env.Sender.IsNull() && !l.ours(env.Sender.Domain) { // generic may have made him ours
-		sender, err := l.wrap(env.Sender, time.Now())
-		if err != nil {
-			return nil, err
-		}
-		env.Sender = sender
+	if !l.generic() {
+		return &out, nil
+	}
+	header, err := message.ReadHeader(d.Message.Body, l.cfg.MaxHeader)
+	if err != nil {
+		return nil, fmt.Errorf("read header: %w", err)
+	}
+	if env.Edits, err = l.cfg.Engine.OutgoingHeaders(ctx, header, env.Edits, nil); err != nil {
+		return nil, fmt.Errorf("rewrite header: %w", err)
 	}
 	return &out, nil
 }
 
-// generic rewrites the addresses of envelope and header.
-func generic(ctx context.Context, e *rewrite.Engine, d *mail.Delivery, maxHeader int64) error {
+func (l *Leaving) generic() bool { return l.cfg.Engine != nil && l.cfg.Engine.Leaves(l.cfg.Name) }
+
+// envelope rewrites the envelope of a delivery: generic first, SRS for what is still a
+// stranger's then.
+func (l *Leaving) envelope(ctx context.Context, d *mail.Delivery, wrap bool) (err error) {
 	env := d.Message.Envelope
-	var err error
-	if !env.Sender.IsNull() {
-		if env.Sender, err = e.Outgoing(ctx, env.Sender, nil); err != nil {
+	if env.Sender.IsNull() {
+		wrap = false
+	}
+	if l.generic() {
+		if env.Sender, err = l.cfg.Engine.Outgoing(ctx, env.Sender, nil); err != nil {
 			return fmt.Errorf("rewrite sender: %w", err)
 		}
-	}
-	for i := range d.Recipients {
-		r := &d.Recipients[i]
-		if r.Address, err = e.Outgoing(ctx, r.Address, nil); err != nil {
-			return fmt.Errorf("rewrite recipient: %w", err)
+		for i := range d.Recipients {
+			r := &d.Recipients[i]
+			if r.Address, err = l.cfg.Engine.Outgoing(ctx, r.Address, nil); err != nil {
+				return fmt.Errorf("rewrite recipient: %w", err)
+			}
 		}
 	}
-	header, err := message.ReadHeader(d.Message.Body, maxHeader)
-	if err != nil {
-		return fmt.Errorf("read header: %w", err)
+	if !wrap || l.ours(env.Sender.Domain) {
+		return nil
 	}
-	if env.Edits, err = e.OutgoingHeaders(ctx, header, env.Edits, nil); err != nil {
-		return fmt.Errorf("rewrite header: %w", err)
-	}
-	return nil
+	env.Sender, err = l.wrap(env.Sender, time.Now())
+	return err
 }
 
 func (l *Leaving) ours(domain string) bool {

@@ -284,6 +284,30 @@ func TestAuthorsOfTheSuite(t *testing.T) {
 	}
 }
 
+func TestMailboxes(t *testing.T) {
+	for from, want := range map[string]string{
+		"a@b.example":                               "a@b.example",
+		"Anna <a@b.example>, (x) c@d.example":       "a@b.example|c@d.example",
+		`"c@d.example" <a@b.example>`:               "a@b.example",
+		`"a \"b\""@c.example`:                       `"a \"b\""@c.example`,
+		`<"a b"@c.example>`:                         `"a b"@c.example`,
+		`"x <c@d.example>, <a@b.example>`:           `"x <c@d.example>, <a@b.example>|c@d.example|a@b.example`,
+		"Team: a@b.example, c@d.example;":           "a@b.example|c@d.example",
+		"<c@d.example> <a@b.example>":               "c@d.example|a@b.example",
+		"Berg, Anna <a@b.example>":                  "Berg|a@b.example",
+		"undisclosed:;":                             "",
+		"<a@b.example":                              "a@b.example",
+		"c@d.example <a@b.example> (e@f.example)\t": "a@b.example",
+	} {
+		if got := strings.Join(Mailboxes(header("From: "+from)), "|"); got != want {
+			t.Errorf("%s: %q, want %q", from, got, want)
+		}
+	}
+	if got := Mailboxes(header("From: a@b.example", "Sender: x@y.example", "fRoM: c@d.example")); strings.Join(got, "|") != "a@b.example|c@d.example" {
+		t.Errorf("two fields: %q", got)
+	}
+}
+
 func FuzzAuthors(f *testing.F) {
 	for _, s := range []string{`"a" <b@c.example>, d@e.example (x)`, "<<a@b>>", "a:b@c;d@[IPv6:::1]", "\"a\\", "((a)", "<@a,@b:c@d.example>"} {
 		f.Add(s)
@@ -292,6 +316,9 @@ func FuzzAuthors(f *testing.F) {
 		domains, err := Authors(header("From: " + s))
 		if len(domains) == 0 && err == nil || len(domains) > maxAuthors {
 			t.Errorf("%q, %v", domains, err)
+		}
+		if a, b := mailboxes(s), read(s, true); len(a) != len(b) {
+			t.Errorf("%q without quoted strings, %q with them", a, b)
 		}
 		for _, d := range domains {
 			if d == "" || strings.ToLower(d) != d && d[0] != '[' || strings.ContainsAny(d, " \r\n\x00@<>,") {
