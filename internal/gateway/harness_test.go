@@ -283,7 +283,7 @@ type transaction struct {
 
 type trafficSpy struct{ lines []transaction }
 
-func (s *trafficSpy) SMTPTransaction(env *mail.Envelope, d mail.Decision, r mail.Reply, _ time.Duration) {
+func (s *trafficSpy) SMTPTransaction(env *mail.Envelope, d mail.Decision, r mail.Reply, _ time.Duration, _ ...mail.Outcome) {
 	s.lines = append(s.lines, transaction{env.ID, d, r})
 }
 
