@@ -38,7 +38,9 @@ func (g *Gateway) Rcpt(ctx context.Context, env *mail.Envelope, r *mail.Recipien
 	d.Delay = max(d.Delay, before.Delay)
 	d.Findings = append(before.Findings, d.Findings...)
 	if d.Act == mail.Accept {
-		d = g.pass(ctx, env, r, d)
+		if d = g.pass(ctx, env, r, d); d.Act == mail.Reject && d.Reply.Enhanced == noSuchUser {
+			g.unknownRecipient(st, s)
+		}
 	}
 	if d.Act == mail.Accept && len(all) > 1 {
 		env.Recipients = route.Join(env.Recipients, all[1:]...)
