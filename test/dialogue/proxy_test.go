@@ -2,6 +2,7 @@ package dialogue
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -359,4 +360,27 @@ func TestOnlyWhatUpstreamsTakeIsPromised(t *testing.T) {
 	if _, hello, err = wire.Hello(g.SMTP, wire.Options{}); err != nil || !hello.Has("SMTPUTF8") {
 		t.Errorf("after a restart EHLO says %v, %v", hello, err)
 	}
+}
+
+// PXY-15: a scan that does not end has an end all the same, and the upstream hears
+// nothing of the message.
+func TestAScanThatDoesNotEnd(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	s := next(t, sink.Options{})
+	g, _ := through(t, s, gatepost.Settings{Listener: scanning, Limits: "scan_timeout = \"1s\"",
+		More: flowOf(fmt.Sprintf(`{ use = "spamd", address = "tcp:%s", on_unknown = "defer" }`, silent.Addr()))})
+	c := g.Hello("")
+	r, err := c.Deliver("ada@out.example", []string{"bob@live.example"}, []byte("Subject: x\r\n\r\nx\r\n"))
+	if err != nil || !strings.HasPrefix(r.String(), "451 4.7.1") {
+		t.Errorf("%v, %v", r, err)
+	}
+	if wires := strings.Join(s.Wire(), ""); strings.Contains(wires, "DATA\r\n") || !strings.Contains(wires, "RCPT TO:<bob@live.example>") {
+		t.Errorf("the upstream saw\n%s", wires)
+	}
+	noneQueued(t, g)
 }
