@@ -263,7 +263,7 @@ func (l scriptLDAP) Search(ctx context.Context, server, filter string, attribute
 	if err != nil {
 		return nil, err
 	}
-	found, err := d.Directory.Search(ctx, strings.ReplaceAll(filter, "%", "%%"), "", attributes...)
+	found, err := d.Directory.SearchText(ctx, filter, attributes...)
 	if err != nil {
 		return nil, err
 	}

@@ -54,11 +54,16 @@ func (p *Plan) Apply(ctx context.Context) error {
 	return nil
 }
 
-// Remove takes away what Apply made, and nothing else; it is no error if
-// nothing is there. It needs CAP_NET_ADMIN.
-func (p *Plan) Remove(ctx context.Context) error {
+// Remove takes away what any plan with the same numbers has made, and nothing
+// else; it is no error if nothing is there. Of the Config only DivertMark, Table
+// and Priority matter. It needs CAP_NET_ADMIN.
+func Remove(ctx context.Context, c Config) error {
+	c = c.withDefaults()
+	if err := c.checkRouting(); err != nil {
+		return fmt.Errorf("remove firewall rules: %w", err)
+	}
 	err := command(ctx, removal(table), "nft", "-f", "-")
-	if err = errors.Join(err, removeAll(ctx, p.Clearing)); err != nil {
+	if err = errors.Join(err, removeAll(ctx, c.clearing("-4", "-6")), removeAll(ctx, [][]string{removeBridged})); err != nil {
 		return fmt.Errorf("remove firewall rules: %w", err)
 	}
 	return nil

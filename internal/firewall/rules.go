@@ -21,9 +21,8 @@ type Plan struct {
 	// Redirect.
 	Routing [][]string
 	// Stale are the commands that remove what a plan with other choices may have
-	// left and this one does not have, Clearing those that remove everything but
-	// the table inet gatepost. They fail where there is nothing to remove.
-	Stale, Clearing [][]string
+	// left and this one does not have. They fail where there is nothing to remove.
+	Stale [][]string
 }
 
 // New returns the plan for a Config, or everything that is wrong with it.
@@ -36,23 +35,17 @@ func New(c Config) (*Plan, error) {
 	if c.Mode == TProxy {
 		p.Routing = c.routing()
 	}
-	for _, family := range []string{"-4", "-6"} {
-		list := [][]string{
-			append([]string{"ip", family, "rule", "del"}, c.rule()...),
-			append([]string{"ip", family, "route", "del"}, c.route()...),
-		}
-		p.Clearing = append(p.Clearing, list...)
-		if c.Mode != TProxy || !c.has(family) {
-			p.Stale = append(p.Stale, list...)
-		}
-	}
-	noBridge := []string{"nft", "delete", "table", "bridge", "gatepost"}
-	p.Clearing = append(p.Clearing, noBridge)
+	other := slices.DeleteFunc([]string{"-4", "-6"}, func(f string) bool { return c.Mode == TProxy && c.has(f) })
+	p.Stale = c.clearing(other...)
 	if len(c.Bridges) == 0 {
-		p.Stale = append(p.Stale, noBridge)
+		p.Stale = append(p.Stale, removeBridged)
 	}
 	return p, nil
 }
+
+// removeBridged is not part of a transaction: kernels without rules for bridges
+// would refuse all of it.
+var removeBridged = []string{"nft", "delete", "table", "bridge", "gatepost"}
 
 // removal is the transaction that leaves no table, whether there was one or not.
 func removal(table string) string { return "add table " + table + "\ndelete table " + table + "\n" }
@@ -73,8 +66,11 @@ func (c Config) rules() string {
 		chain(&b, "prerouting", "type filter hook prerouting priority mangle", c.toOurSockets(), c.fromClients(), "goto diverted")
 		if c.Output {
 			// The mark sends the packet to loopback, where it comes to prerouting.
-			chain(&b, "output", "type route hook output priority mangle", c.fromHere(), c.exempt(),
-				fmt.Sprintf("tcp dport { %s } meta mark set %#x", ports(c.Diverts), c.DivertMark))
+			var marks []string
+			for _, f := range c.families() {
+				marks = append(marks, fmt.Sprintf("meta nfproto ipv%s tcp dport { %s } meta mark set %#x", f[1:], ports(c.of(f)), c.DivertMark))
+			}
+			chain(&b, "output", "type route hook output priority mangle", c.fromHere(), c.exempt(), strings.Join(marks, "\n"))
 		}
 	}
 	b.WriteString("}\n")
@@ -248,6 +244,15 @@ func (c Config) routing() [][]string {
 		list = append(list,
 			append([]string{"ip", f, "route", "replace"}, c.route()...),
 			append([]string{"ip", f, "rule", "add"}, c.rule()...))
+	}
+	return list
+}
+
+// clearing takes the routing of these families away.
+func (c Config) clearing(families ...string) [][]string {
+	var list [][]string
+	for _, f := range families {
+		list = append(list, append([]string{"ip", f, "rule", "del"}, c.rule()...), append([]string{"ip", f, "route", "del"}, c.route()...))
 	}
 	return list
 }

@@ -33,7 +33,7 @@ func (d dice) finding(use string) mail.Finding {
 }
 
 func (d dice) block() Block {
-	b := Defaults(pick(d, "clamav", "structure", "bayes", "links", "authres", "filters", "score", "icap"))
+	b := Defaults(pick(d, "clamav", "structure", "bayes", "links", "authres", "filters", "score", "icap", "script"))
 	b.Key = b.Use + strconv.Itoa(d.IntN(1000))
 	b.OnMatch, b.OnUnknown = pick(d, allActions...), pick(d, allActions...)
 	b.DMARC = pick(d, DMARCScore, DMARCPolicy, DMARCQuarantine, DMARCOff)
@@ -56,6 +56,9 @@ func (d dice) reports(f *Flow) []scan.Report {
 		r := scan.Report{Key: b.Key, Use: b.Use}
 		for range d.IntN(4) {
 			r.Findings = append(r.Findings, d.finding(b.Use))
+		}
+		if b.Use == "script" {
+			r.Findings = append(r.Findings, wants("why", "then="+pick(d, "mark", "deliver", "reject", "discard", "copy:x@example.com"), "remove=X-A", "transport=other"))
 		}
 		list = append(list, r)
 	}
@@ -116,6 +119,9 @@ func TestTheOrderOfBlocksThatOnlyCountDoesNotChangeTheScore(t *testing.T) {
 			}
 			if b.Use == "score" {
 				b.Score = nil
+			}
+			if b.Use == "script" {
+				b.Use = "links" // a script may end the flow
 			}
 		}
 		want := Decide(f, reports, alice)
@@ -191,7 +197,7 @@ func TestScoresThatAreNoNumbersCountNothingMuch(t *testing.T) {
 func TestThreat(t *testing.T) {
 	for use, want := range map[string]mail.Threat{
 		"clamav": "virus", "icap": "virus", "milter": "policy", "bayes": "spam", "reputation": "spam", "links": "spam", "rspamd": "spam",
-		"spamd": "spam", "score": "spam", "filters": "filter", "structure": "unscanned", "authres": "policy",
+		"spamd": "spam", "score": "spam", "filters": "filter", "script": "filter", "structure": "unscanned", "authres": "policy",
 	} {
 		if got := Threat(use); got != want {
 			t.Errorf("a match of %s is %q, want %q", use, got, want)

@@ -30,6 +30,22 @@ type Dialer struct {
 	Outgoing *Outgoing
 }
 
+// Permitted is nil if this process may mark its connections and take clients'
+// addresses; else it is an error that says what is missing. Diverted connections
+// of mode Redirect can be had without, where the firewall leaves alone what this
+// host itself sends.
+func Permitted() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("try to mark a socket: %w", err)
+	}
+	defer unix.Close(fd)
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, 1); err != nil {
+		return capable("mark socket", err)
+	}
+	return capable("make socket transparent", unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TRANSPARENT, 1))
+}
+
 // errSpoofFamily is that a client has no address in the family of the server.
 var errSpoofFamily = errors.New("the client's address is of the other family")
 

@@ -90,6 +90,19 @@ func (d *Directory) Find(ctx context.Context, filter Template, value string, att
 	if text == "" {
 		return nil, nil
 	}
+	return d.search(ctx, text, attributes)
+}
+
+// SearchText is Search with a filter that is complete: whoever made it has escaped the
+// values in it (RFC 4515 §3).
+func (d *Directory) SearchText(ctx context.Context, filter string, attributes ...string) ([]Entry, error) {
+	if _, err := ldap.CompileFilter(filter); err != nil {
+		return nil, errors.New("search: it is no filter") // the error would hold the values
+	}
+	return d.search(ctx, filter, attributes)
+}
+
+func (d *Directory) search(ctx context.Context, text string, attributes []string) ([]Entry, error) {
 	req := &ldap.SearchRequest{BaseDN: d.cfg.Base, Scope: scopes[d.cfg.Scope], DerefAliases: ldap.NeverDerefAliases,
 		// One more than allowed, so that a server which cuts its answer there has said
 		// too much already.

@@ -117,6 +117,7 @@ var standards = []standard{
 	{7208, "Sender Policy Framework", "exp= is parsed but not fetched: nobody here would show the words of a stranger. HELO is checked for the null sender only."},
 	{7293, "The Require-Recipient-Valid-Since Header Field and SMTP Service Extension", "Not offered."},
 	{7301, "TLS Application-Layer Protocol Negotiation", ""},
+	{7372, "Email Authentication Status Codes", ""},
 	{7489, "Domain-based Message Authentication, Reporting, and Conformance", "No reports are sent."},
 	{7504, "SMTP 521 and 556 Reply Codes", ""},
 	{7505, "A \"Null MX\" No Service Resource Record", ""},

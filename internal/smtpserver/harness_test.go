@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -230,10 +231,12 @@ type scriptedHooks struct {
 	failAfter int
 	hold      chan struct{}
 	slowDisk  chan struct{} // what a Write of "SLOWDISK" waits for
+	// What the session had seen when the hooks were called.
+	atConnect, atRcpt [][]mail.Finding
 }
 
 func (h *scriptedHooks) all() Hooks {
-	return Hooks{Connect: h, Helo: h, Auth: h, Mail: h, Rcpt: h, Data: h, Intake: h, Reset: h, End: h}
+	return Hooks{Connect: h, Helo: h, Auth: h, Mail: h, Rcpt: h, Data: h, Intake: h, Reset: h, End: h, Refused: h, LoginFailed: h}
 }
 
 func (h *scriptedHooks) count(what string) {
@@ -274,8 +277,14 @@ func decisionFor(name string) mail.Decision {
 
 func (h *scriptedHooks) Connect(_ context.Context, s *mail.Session) mail.Decision {
 	h.count("connect")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.atConnect = append(h.atConnect, slices.Clone(s.Findings))
 	return h.connect
 }
+
+func (h *scriptedHooks) Refused(*mail.Session)     { h.count("refused") }
+func (h *scriptedHooks) LoginFailed(*mail.Session) { h.count("login failed") }
 
 func (h *scriptedHooks) Helo(_ context.Context, s *mail.Session) mail.Decision {
 	name, _, _ := strings.Cut(s.Helo, ".")
@@ -291,6 +300,8 @@ func (h *scriptedHooks) Authenticate(_ context.Context, s *mail.Session, user, p
 		return mail.Decision{Act: mail.Defer}
 	case user == "alice" && password == "secret":
 		return mail.Decision{}
+	case user == "ALICE" && password == "secret":
+		return mail.Decision{User: "alice@in.example", Senders: []string{"@in.example"}}
 	}
 	return mail.Decision{Act: mail.Reject, Delay: 3 * time.Second}
 }
@@ -301,6 +312,14 @@ func (h *scriptedHooks) Mail(_ context.Context, env *mail.Envelope) mail.Decisio
 
 func (h *scriptedHooks) Rcpt(ctx context.Context, env *mail.Envelope, r *mail.Recipient) mail.Decision {
 	r.Route = mail.Route{Transport: "test"}
+	h.mu.Lock()
+	h.atRcpt = append(h.atRcpt, slices.Clone(env.Session.Findings))
+	h.mu.Unlock()
+	if r.Address.Local == "team" {
+		other := *r
+		other.Address.Local = "member"
+		env.Recipients = append(env.Recipients, other)
+	}
 	if r.Address.Local == "wait" {
 		<-ctx.Done()
 		return mail.Decision{Act: mail.Defer}

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +14,6 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"gatepost/test/gatepost"
@@ -56,18 +56,41 @@ import (
 // At the end the queue must become empty, and no sink may have a mail that was
 // not asked for.
 func TestDialogues(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
+	playAll(t, dialogues(t, "testdata"), false)
+}
+
+// TestDialoguesWithFlowsOn plays the same files against a gateway with flows of every
+// stage: nothing that holds without them may be lost by them. A file of the same name
+// in testdata/flowson is in the place of one whose replies flows are meant to change.
+func TestDialoguesWithFlowsOn(t *testing.T) {
+	files := dialogues(t, "testdata")
+	maps.Copy(files, dialogues(t, "testdata/flowson"))
+	playAll(t, files, true)
+}
+
+// dialogues are the files of a directory, by their names.
+func dialogues(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.txtar"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no dialogues: %v", err)
+		t.Fatalf("no dialogues in %s: %v", dir, err)
 	}
+	named := map[string]string{}
 	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+		named[strings.TrimSuffix(filepath.Base(file), ".txtar")] = file
+	}
+	return named
+}
+
+func playAll(t *testing.T, files map[string]string, on bool) {
+	for name, file := range files {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			archive, err := txtar.ParseFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
-			(&player{t: t, sinks: map[string]*sink.Sink{}, seen: map[string]map[int]bool{}}).play(archive)
+			(&player{t: t, on: on, sinks: map[string]*sink.Sink{}, seen: map[string]map[int]bool{}}).play(archive)
 		})
 	}
 }
@@ -75,6 +98,7 @@ func TestDialogues(t *testing.T) {
 // player plays one file.
 type player struct {
 	t     *testing.T
+	on    bool // with flows of every stage
 	g     *gatepost.Instance
 	sinks map[string]*sink.Sink
 	seen  map[string]map[int]bool // the mails of a sink that were asked for
@@ -114,10 +138,14 @@ func (p *player) play(a *txtar.Archive) {
 	for name, text := range settings {
 		settings[name] = strings.NewReplacer(fill...).Replace(text)
 	}
-	p.g = gatepost.Start(p.t, gatepost.Options{Dir: dir, Settings: gatepost.Settings{
+	with := gatepost.Settings{
 		Next: p.sinks["next"].Addr, Limits: settings["limits"], Listener: settings["listener"], Transport: settings["transport"],
 		Global: settings["global"], Retry: settings["retry"], TLS: settings["tls"], More: settings["more"],
-	}})
+	}
+	if p.on {
+		with = flowsOn(p.t, with)
+	}
+	p.g = gatepost.Start(p.t, gatepost.Options{Dir: dir, Settings: with})
 	for _, f := range rest {
 		p.section(f)
 		if p.t.Failed() {
@@ -195,7 +223,7 @@ func (p *player) client(source, text string) {
 		p.t.Fatal(err)
 	}
 	defer c.Close()
-	s := session{t: p.t, c: c}
+	s := session{t: p.t, on: p.on, c: c}
 	n := 0
 	for line := range strings.Lines(text) {
 		n++
@@ -210,6 +238,7 @@ func (p *player) client(source, text string) {
 // session is a client while its dialogue is played.
 type session struct {
 	t    *testing.T
+	on   bool
 	c    *wire.Conn
 	out  strings.Builder
 	came []string // lines of a reply that were not compared yet
@@ -221,6 +250,9 @@ func (s *session) next() (string, error) {
 		r, err := s.c.Reply()
 		if err != nil {
 			return "", err
+		}
+		if s.on {
+			r.Lines = greetedOnce(r.Code, r.Lines)
 		}
 		for i, text := range r.Lines {
 			mark := "-"
@@ -311,7 +343,7 @@ func (p *player) mail(name, want string) {
 	}
 	if !s.Wait(patience, func() bool { return p.take(name, want) }) {
 		for _, m := range p.left(name) {
-			compare(p.t, "mail at "+name, want, show(m))
+			compare(p.t, "mail at "+name, want, p.show(m))
 		}
 		p.t.Fatalf("no such mail at %s:\n%s", name, want)
 	}
@@ -320,7 +352,7 @@ func (p *player) mail(name, want string) {
 // take notes that a mail was asked for, if there is one as wanted.
 func (p *player) take(name, want string) bool {
 	for i, m := range p.sinks[name].Mails() {
-		if !p.seen[name][i] && sameLines(want, show(m)) {
+		if !p.seen[name][i] && sameLines(want, p.show(m)) {
 			p.seen[name][i] = true
 			return true
 		}
@@ -339,7 +371,10 @@ func (p *player) left(name string) (left []sink.Mail) {
 }
 
 // show writes a mail as the section "mail" has it.
-func show(m sink.Mail) string {
+func (p *player) show(m sink.Mail) string {
+	if p.on {
+		m = withoutFields(m)
+	}
 	var b strings.Builder
 	b.WriteString(m.From + "\n")
 	for _, to := range m.To {
@@ -443,69 +478,7 @@ func (p *player) end() {
 	drained(p.t, p.g)
 	for name := range p.sinks {
 		for _, m := range p.left(name) {
-			p.t.Errorf("a mail at %s that nobody asked for:\n%s", name, show(m))
+			p.t.Errorf("a mail at %s that nobody asked for:\n%s", name, p.show(m))
 		}
 	}
-}
-
-// compare fails the test where got does not match want, line by line.
-func compare(t *testing.T, what, want, got string) {
-	t.Helper()
-	if sameLines(want, got) {
-		return
-	}
-	w, g := strings.Split(strings.Trim(want, "\n"), "\n"), strings.Split(strings.Trim(got, "\n"), "\n")
-	for i := range min(len(w), len(g)) {
-		if w[i] == "**" {
-			break
-		}
-		if matches(w[i], g[i]) {
-			w[i] = g[i]
-		}
-	}
-	t.Errorf("%s (-want +got; * stands for anything):\n%s", what, cmp.Diff(strings.Join(w, "\n"), strings.Join(g, "\n")))
-}
-
-// sameLines compares line by line; a line ** stands for any number of lines.
-func sameLines(want, got string) bool {
-	return sameList(strings.Split(strings.Trim(want, "\n"), "\n"), strings.Split(strings.Trim(got, "\n"), "\n"))
-}
-
-func sameList(want, got []string) bool {
-	for i, pattern := range want {
-		if pattern == "**" {
-			for j := i; j <= len(got); j++ {
-				if sameList(want[i+1:], got[j:]) {
-					return true
-				}
-			}
-			return false
-		}
-		if i >= len(got) || !matches(pattern, got[i]) {
-			return false
-		}
-	}
-	return len(want) == len(got)
-}
-
-// matches compares a line with a pattern in which * stands for anything and \*
-// for itself.
-func matches(pattern, line string) bool {
-	const star = "\x00"
-	parts := strings.Split(strings.ReplaceAll(pattern, `\*`, star), "*")
-	for i := range parts {
-		parts[i] = strings.ReplaceAll(parts[i], star, "*")
-	}
-	if len(parts) == 1 {
-		return line == parts[0]
-	}
-	line, ok := strings.CutPrefix(line, parts[0])
-	for _, part := range parts[1 : len(parts)-1] {
-		i := strings.Index(line, part)
-		if !ok || i < 0 {
-			return false
-		}
-		line = line[i+len(part):]
-	}
-	return ok && strings.HasSuffix(line, parts[len(parts)-1])
 }

@@ -2,6 +2,8 @@ package dialogue
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"gatepost/internal/dns/dnstest"
 	"gatepost/test/gatepost"
 	"gatepost/test/sink"
+	"gatepost/test/slapd"
 )
 
 // scripted starts a gateway with scripts beside its configuration, by their names.
@@ -262,4 +265,76 @@ func TestScriptsAreReloaded(t *testing.T) {
 		t.Fatalf("%s, %v", out, err)
 	}
 	talk(t, g.Hello(stranger), begin, "250", "RCPT TO:<b@in.example>", "550 5.7.1 two")
+}
+
+const people = `
+dn: ou=people,dc=example,dc=com
+objectClass: organizationalUnit
+ou: people
+
+dn: cn=Bob \2B Co,ou=people,dc=example,dc=com
+objectClass: inetOrgPerson
+cn: Bob + Co
+sn: Sales
+mail: bob+co@in.example
+userPassword: secret
+`
+
+// The examples of the manual, with real servers behind them.
+func TestScriptsAskDirectoriesServersAndServices(t *testing.T) {
+	t.Parallel()
+	ldap := slapd.Run(t, slapd.Config{LDIF: people})
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/quota" && r.URL.Query().Get("who") == "bob+co@in.example" {
+			fmt.Fprintln(w, `{"full": false}`)
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	t.Cleanup(web.Close)
+	s := next(t, sink.Options{Script: func(step sink.Step) sink.Reaction {
+		switch {
+		case step.Stage == sink.RcptTo && !strings.Contains(step.Line, "<bob+co@") && !strings.Contains(step.Line, "<poor@"):
+			return sink.Reaction{Reply: "550 5.1.1 nobody"}
+		case step.Stage == sink.RcptTo && strings.Contains(step.Line, "<busy@"):
+			return sink.Reaction{Reply: "451 4.3.0 later"}
+		}
+		return sink.Reaction{}
+	}})
+	settings := flows("", `blocks = [ { use = "script", file = "all.star" } ]`)
+	settings.Listener = "auth = [\"PLAIN\"]\n" + strings.Replace(settings.Listener, "{", `{ auth = "people", `, 1)
+	settings.More += "[[flow]]\nname = \"people\"\nstage = \"auth\"\nblocks = [ { use = \"script\", file = \"all.star\" } ]\n" +
+		fmt.Sprintf("[[ldap]]\nname = \"dir\"\nurl = [%q]\nbind_dn = %q\npassword_file = \"ldap.pw\"\nbase = %q\nfilter = \"(mail=%%s)\"\n", ldap.URL, slapd.Admin, slapd.Base) +
+		fmt.Sprintf("[[http]]\nname = \"web\"\nurl = \"%s/other?user={user}\"\nallow_private = true\n", web.URL)
+	g := scripted(t, s, settings, map[string]string{"ldap.pw": slapd.Password + "\n", "all.star": `
+def auth(s):
+    if ldap_bind("dir", "cn={user},ou=people,dc=example,dc=com", s.password, user = s.login):
+        accept(user = lower(s.login), senders = ["bob+co@in.example"])
+    reject()
+
+def recipient(s):
+    to = s.envelope.recipient
+    if to == "away@in.example":
+        http("` + strings.Replace(web.URL, "127.0.0.1", "127.0.0.2", 1) + `/")
+    if not smtp_rcpt("next", to):
+        reject("The server does not know them")
+    found = ldap_search("dir", "(&(mail={mail})(!(cn=*%s*)))", mail = to, attributes = ["sn"])
+    if not found:
+        reject("No such user")
+    echo("found", found[0]["dn"], found[0]["sn"])
+    answer = http("` + web.URL + `/quota?who={who}", who = to)
+    if not answer.ok or json_decode(answer.body)["full"]:
+        defer("The mailbox is full")
+    if s.user:
+        echo("from", s.user)
+`})
+	c, _ := secure(t, g, "")
+	say(t, c, plain("Bob + Co", "guess"), "535 5.7.8", plain("Bob + Co", "secret"), "235 2.7.0", "MAIL FROM:<bob+co@in.example>", "250",
+		"RCPT TO:<eve@in.example>", "550 5.7.1 The server does not know them",
+		"RCPT TO:<poor@in.example>", "550 5.7.1 No such user",
+		"RCPT TO:<away@in.example>", "451 4.7.1",
+		"RCPT TO:<bob+co@in.example>", "250")
+	logged(t, g, "script says", "from bob + co")
+	logged(t, g, "script says", "found ", "Sales")
+	logged(t, g, "script failed", "http: ", "allow_private")
 }

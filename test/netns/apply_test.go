@@ -74,11 +74,7 @@ func TestApplyTwiceIsTheSameAndRemoveLeavesTheRestAlone(t *testing.T) {
 
 func remove(t *testing.T, h *Host, c firewall.Config) {
 	t.Helper()
-	plan, err := firewall.New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := h.Do(func() error { return plan.Remove(t.Context()) }); err != nil {
+	if err := h.Do(func() error { return firewall.Remove(t.Context(), c) }); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -33,7 +33,7 @@ func TestBridgeTakesOutWhatIsDiverted(t *testing.T) {
 		echo(t, n.Server, network, 25)
 		echo(t, n.Server, network, 2500)
 		g := newGate(t, n.Gateway, mode, network)
-		g.spoof = mode == intercept.TProxy
+		g.setSpoof(mode == intercept.TProxy)
 		server := at(n.Server.Address(network), 25)
 		// Some systems show IP rules what bridges carry, by this switch of br_netfilter.
 		// Sockets that were found for a frame do not survive its way up, so TPROXY
@@ -52,7 +52,7 @@ func TestBridgeTakesOutWhatIsDiverted(t *testing.T) {
 				t.Fatalf("bridge-nf-call %s: the client got %+v", value, answer)
 			}
 			peer, _ := answer.seen(t)
-			if spoofed := peer.Addr() == n.Client.Address(network); spoofed != g.spoof {
+			if spoofed := peer.Addr() == n.Client.Address(network); spoofed != g.spoofs() {
 				t.Errorf("bridge-nf-call %s: the server saw %s", value, peer)
 			}
 			answer = ask(t, n.Client, at(n.Server.Address(network), 2500))

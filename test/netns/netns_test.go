@@ -1,9 +1,12 @@
 package netns
 
 import (
+	"bufio"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"gatepost/internal/firewall"
 	"gatepost/internal/intercept"
@@ -67,10 +70,12 @@ func TestServerSeesTheClientsOwnAddressWhereItIsSpoofed(t *testing.T) {
 	for _, network := range networks {
 		t.Run(network, func(t *testing.T) {
 			n := Topology(t)
+			// The strictest check of where packets come from, as some distributions have it.
+			n.Gateway.Sysctl(t, "net/ipv4/conf/all/rp_filter", "1")
 			apply(t, n.Gateway, divert(intercept.TProxy))
 			echo(t, n.Server, network, 25)
 			g := newGate(t, n.Gateway, intercept.TProxy, network)
-			g.spoof = true
+			g.setSpoof(true)
 			server := at(n.Server.Address(network), 25)
 			for range 20 {
 				answer := ask(t, n.Client, server)
@@ -267,4 +272,79 @@ func TestListenerAtOneAddress(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestOneSocketForBothFamilies(t *testing.T) {
+	for _, mode := range []intercept.Mode{intercept.Redirect, intercept.TProxy} {
+		t.Run(string(mode), func(t *testing.T) {
+			n := Topology(t)
+			apply(t, n.Gateway, divert(mode))
+			g := newGate(t, n.Gateway, mode, "tcp")
+			g.setSpoof(mode == intercept.TProxy)
+			for _, network := range networks {
+				echo(t, n.Server, network, 25)
+				server := at(n.Server.Address(network), 25)
+				answer := ask(t, n.Client, server)
+				if len(answer.lines) != 2 || answer.lines[0] != "meant for "+server.String() {
+					t.Fatalf("%s: the client got %+v", network, answer)
+				}
+				if peer, _ := answer.seen(t); (peer.Addr() == n.Client.Address(network)) != g.spoofs() {
+					t.Errorf("%s: the server saw %s", network, peer)
+				}
+			}
+		})
+	}
+}
+
+func TestOpenConnectionsSurviveNewRules(t *testing.T) {
+	each(t, func(t *testing.T, mode intercept.Mode, network string) {
+		n := Topology(t)
+		apply(t, n.Gateway, divert(mode))
+		proceed := make(chan bool)
+		serve(t, n.Server.Listen(t, network, ":25"), func(c net.Conn) {
+			fmt.Fprintln(c, "before")
+			<-proceed
+			fmt.Fprintln(c, "after")
+		})
+		t.Cleanup(func() { close(proceed) })
+		g := newGate(t, n.Gateway, mode, network)
+		g.setSpoof(mode == intercept.TProxy)
+		c, err := n.Client.Dial(t.Context(), network, at(n.Server.Address(network), 25).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(c)
+		for lines.Scan() && lines.Text() != "before" {
+		}
+		changed := divert(mode)
+		changed.Diverts = append(changed.Diverts, firewall.Divert{Ports: []uint16{587}, To: changed.Diverts[0].To})
+		apply(t, n.Gateway, changed)
+		proceed <- true
+		if !lines.Scan() || lines.Text() != "after" {
+			t.Errorf("after the rules were replaced: %q, %v", lines.Text(), lines.Err())
+		}
+	})
+}
+
+func TestOnlyTheHostItselfIsProtected(t *testing.T) {
+	each(t, func(t *testing.T, mode intercept.Mode, network string) {
+		n := Topology(t)
+		c := divert(mode)
+		c.Output, c.Interfaces = true, []string{"lo"}
+		apply(t, n.Gateway, c)
+		echo(t, n.Server, network, 25)
+		g := newGate(t, n.Gateway, mode, network)
+		server := at(n.Server.Address(network), 25)
+		answer := ask(t, n.Client, server)
+		if peer, _ := answer.seen(t); peer != answer.from {
+			t.Errorf("the client got %q", answer.lines)
+		}
+		if answer := ask(t, n.Gateway, server); len(answer.lines) != 2 || g.connections() != 1 {
+			t.Errorf("a program on the gateway got %q; the gate had %d connections", answer.lines, g.connections())
+		}
+	})
 }

@@ -52,26 +52,27 @@ func serve(t *testing.T, l net.Listener, handle func(net.Conn)) {
 type gate struct {
 	host     *Host
 	mode     intercept.Mode
-	spoof    bool
 	mark     uint32
 	guard    *intercept.Guard
 	outgoing *intercept.Outgoing
 
 	mu       sync.Mutex
+	spoof    bool
 	accepted int
 }
 
 const gatePort = 2526
 
-// newGate listens in the gateway for diverted connections to port 25.
+// newGate listens in the gateway for diverted connections to port 25. On "tcp" it
+// takes those of both IP families with one socket.
 func newGate(t *testing.T, h *Host, mode intercept.Mode, network string) *gate {
 	t.Helper()
 	g := &gate{host: h, mode: mode, mark: firewall.DefaultOwnMark, outgoing: new(intercept.Outgoing)}
-	any := "0.0.0.0"
-	if network == "tcp6" {
-		any = "::"
+	everywhere := "0.0.0.0"
+	if network != "tcp4" {
+		everywhere = "::"
 	}
-	listening := netip.AddrPortFrom(netip.MustParseAddr(any), gatePort)
+	listening := netip.AddrPortFrom(netip.MustParseAddr(everywhere), gatePort)
 	g.guard = intercept.NewGuard(intercept.GuardConfig{
 		Listening: []netip.AddrPort{listening}, Ports: []uint16{25}, Outgoing: g.outgoing,
 	})
@@ -112,13 +113,26 @@ func (g *gate) connect(ctx context.Context, c net.Conn) (upstream net.Conn, to n
 			return err
 		}
 		d := intercept.Dialer{Mark: g.mark, Outgoing: g.outgoing}
-		if g.spoof {
+		if g.spoofs() {
 			d.Spoof = client.Addr()
 		}
 		upstream, err = d.DialContext(ctx, "tcp", to.String())
 		return err
 	})
 	return upstream, to, err
+}
+
+// setSpoof makes the gate connect from the client's address.
+func (g *gate) setSpoof(on bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.spoof = on
+}
+
+func (g *gate) spoofs() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.spoof
 }
 
 // connections is how many the gate was given.
