@@ -15,6 +15,7 @@ func (v *validator) checkProxy() {
 		}
 		proxied[d.Transport] = true
 		v.checkProxyListeners(d)
+		v.checkProxyRewriting(d)
 		t := v.transport(d.Transport)
 		switch {
 		case t == nil || !v.ok(&t.Kind):
@@ -48,6 +49,18 @@ func (v *validator) checkProxyListeners(d *Domain) {
 		if l.Processing == "queued" && (d.Listener == "*" || d.Listener == l.Name) {
 			v.report(ruleProxy, &d.Delivery, fmt.Sprintf("the listener %q answers before a message is scanned: nothing can be passed through", l.Name), `write processing = "inline" there, or delivery = "relay" here`)
 		}
+	}
+}
+
+// checkProxyRewriting finds changes that are made when mail leaves the queue: the
+// upstream is told sender and recipients before that could be.
+func (v *validator) checkProxyRewriting(d *Domain) {
+	r := &v.cfg.Rewrite
+	switch {
+	case len(r.Generic) > 0 && (len(r.GenericTransports) == 0 || slices.Contains(r.GenericTransports, d.Transport)):
+		v.report(ruleProxy, &d.Delivery, fmt.Sprintf("the table generic of [rewrite] is for mail through %q as well, and nothing is rewritten in what is passed through", d.Transport), `write the others into generic_transports, or delivery = "relay"`)
+	case d.Name == "*" && v.cfg.SRS.SecretFile != "":
+		v.report(ruleProxy, &d.Delivery, "[srs] is for mail to strangers, and nothing is rewritten in what is passed through", `write delivery = "relay"`)
 	}
 }
 
