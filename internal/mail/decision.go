@@ -61,7 +61,8 @@ type Decision struct {
 	Bandwidth int64
 	// Reason is for log and history; a remote peer never sees it.
 	Reason string
-	// Findings are added to the session.
+	// Findings are added to the session, those at MAIL, RCPT and DATA to the
+	// transaction.
 	Findings []Finding
 	// Later, where set, is a decision about the client that is to be carried out at
 	// each RCPT, unless the client has authenticated until then.

@@ -56,11 +56,11 @@ func (s *session) auth(arg []byte) mail.Decision {
 // authenticate asks the hook.
 func (s *session) authenticate(user, password string) mail.Decision {
 	if !validUser(user) {
-		return s.say(mail.ReplyAuthFailed)
+		return s.loginFailed()
 	}
 	d := s.set.hooks.Auth.Authenticate(s.srv.ctx, &s.sess, user, password)
-	if h := s.set.hooks.LoginFailed; h != nil && d.Act == mail.Reject {
-		h.LoginFailed(&s.sess)
+	if d.Act == mail.Reject {
+		s.loginFailed()
 	}
 	d = s.decide(mail.StageAuth, d, defaults{mail.ReplyAuthOK, mail.ReplyAuthTempFail, mail.ReplyAuthFailed})
 	if d.Act == mail.Accept {
@@ -71,6 +71,14 @@ func (s *session) authenticate(user, password string) mail.Decision {
 		s.limitLines()
 	}
 	return d
+}
+
+// loginFailed tells of a login that was refused, and is the usual answer.
+func (s *session) loginFailed() mail.Decision {
+	if h := s.set.hooks.LoginFailed; h != nil {
+		h.LoginFailed(&s.sess)
+	}
+	return s.say(mail.ReplyAuthFailed)
 }
 
 // validUser reports whether a name can stand in logs and lists.
@@ -98,7 +106,7 @@ func (x *exchange) plain() (user, password string, failed mail.Decision, ok bool
 	}
 	if parts[0] != "" && parts[0] != parts[1] {
 		// Nobody may act for somebody else.
-		return "", "", x.s.say(mail.ReplyAuthFailed), false
+		return "", "", x.s.loginFailed(), false
 	}
 	return parts[1], parts[2], mail.Decision{}, true
 }

@@ -74,11 +74,11 @@ func (s *session) turnAway(key mail.ReplyKey) {
 // XCLIENT.
 func (s *session) greet(first bool) {
 	s.sess.Trusted = within(s.set.TrustedNetworks, s.sess.Client.Addr())
-	s.greeted = true
 	teased := first && s.set.PregreetDelay > 0
 	if teased && !s.tease() {
 		return
 	}
+	s.greeted = true
 	var d mail.Decision
 	if h := s.set.hooks.Connect; h != nil {
 		d = h.Connect(s.srv.ctx, &s.sess)
@@ -89,7 +89,7 @@ func (s *session) greet(first bool) {
 	}
 	if first && d.Act != mail.Drop && d.Delay > 0 {
 		ended := false
-		if d, ended = s.awaitTurn(d.Delay, d); ended {
+		if d, ended = s.hold(d); ended {
 			s.respond("CONNECT", d)
 			return
 		}
@@ -158,6 +158,24 @@ func (s *session) awaitTurn(wait time.Duration, d mail.Decision) (mail.Decision,
 	s.outOfTurn("pregreet", "client spoke before the greeting")
 	if p := s.set.Pregreet; p == PenaltyDefer || p == PenaltyReject {
 		return s.penalize(p, d), true
+	}
+	return d, false
+}
+
+// hold keeps the greeting back for as long as the decision says. Nobody gets it
+// earlier by talking into it.
+func (s *session) hold(d mail.Decision) (mail.Decision, bool) {
+	until := time.Now().Add(d.Delay)
+	// Of who has talked already nothing more is to be learned.
+	if len(s.in.Buffered()) == 0 {
+		var ended bool
+		if d, ended = s.awaitTurn(d.Delay, d); ended {
+			return d, true
+		}
+	}
+	d.Delay = 0
+	if rest := time.Until(until); rest > 0 && !s.pause(rest) {
+		return s.sayLast(mail.ReplyShuttingDown), true
 	}
 	return d, false
 }

@@ -232,7 +232,9 @@ type scriptedHooks struct {
 	hold      chan struct{}
 	slowDisk  chan struct{} // what a Write of "SLOWDISK" waits for
 	// What the session had seen when the hooks were called.
-	atConnect, atRcpt [][]mail.Finding
+	atConnect, atRcpt, atData, atOpen [][]mail.Finding
+	// The session as each MAIL and RCPT knew it, and each login that failed.
+	known, failed []mail.Session
 }
 
 func (h *scriptedHooks) all() Hooks {
@@ -245,7 +247,21 @@ func (h *scriptedHooks) count(what string) {
 	h.counts[what]++
 }
 
+// counted is for tests whose sessions still run.
+func (h *scriptedHooks) counted(what string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.counts[what]
+}
+
 func decisionFor(name string) mail.Decision {
+	// "saw-x" leaves a finding "x", "bad-x" does and refuses.
+	if symbol, ok := strings.CutPrefix(name, "saw-"); ok {
+		return mail.Decision{Findings: []mail.Finding{{Module: "test", Symbol: symbol, Result: mail.Match}}}
+	}
+	if symbol, ok := strings.CutPrefix(name, "bad-"); ok {
+		return mail.Decision{Act: mail.Reject, Findings: []mail.Finding{{Module: "test", Symbol: symbol, Result: mail.Match}}}
+	}
 	switch name {
 	case "reject":
 		return mail.Decision{Act: mail.Reject, Reason: "test"}
@@ -283,8 +299,14 @@ func (h *scriptedHooks) Connect(_ context.Context, s *mail.Session) mail.Decisio
 	return h.connect
 }
 
-func (h *scriptedHooks) Refused(*mail.Session)     { h.count("refused") }
-func (h *scriptedHooks) LoginFailed(*mail.Session) { h.count("login failed") }
+func (h *scriptedHooks) Refused(*mail.Session) { h.count("refused") }
+
+func (h *scriptedHooks) LoginFailed(s *mail.Session) {
+	h.count("login failed")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.failed = append(h.failed, *s)
+}
 
 func (h *scriptedHooks) Helo(_ context.Context, s *mail.Session) mail.Decision {
 	name, _, _ := strings.Cut(s.Helo, ".")
@@ -307,6 +329,9 @@ func (h *scriptedHooks) Authenticate(_ context.Context, s *mail.Session, user, p
 }
 
 func (h *scriptedHooks) Mail(_ context.Context, env *mail.Envelope) mail.Decision {
+	h.mu.Lock()
+	h.known = append(h.known, env.Session)
+	h.mu.Unlock()
 	return decisionFor(env.Sender.Local)
 }
 
@@ -314,6 +339,7 @@ func (h *scriptedHooks) Rcpt(ctx context.Context, env *mail.Envelope, r *mail.Re
 	r.Route = mail.Route{Transport: "test"}
 	h.mu.Lock()
 	h.atRcpt = append(h.atRcpt, slices.Clone(env.Session.Findings))
+	h.known = append(h.known, env.Session)
 	h.mu.Unlock()
 	if r.Address.Local == "team" {
 		other := *r
@@ -328,6 +354,9 @@ func (h *scriptedHooks) Rcpt(ctx context.Context, env *mail.Envelope, r *mail.Re
 }
 
 func (h *scriptedHooks) Data(_ context.Context, env *mail.Envelope) mail.Decision {
+	h.mu.Lock()
+	h.atData = append(h.atData, slices.Clone(env.Session.Findings))
+	h.mu.Unlock()
 	name, ok := strings.CutPrefix(env.Sender.Local, "data-")
 	if !ok {
 		return mail.Decision{}
@@ -340,6 +369,9 @@ func (h *scriptedHooks) Open(_ context.Context, env *mail.Envelope) (Intake, err
 		return nil, h.openErr
 	}
 	h.count("open")
+	h.mu.Lock()
+	h.atOpen = append(h.atOpen, slices.Clone(env.Session.Findings))
+	h.mu.Unlock()
 	return &scriptedIntake{h: h, env: env}, nil
 }
 

@@ -28,8 +28,9 @@ type Hooks struct {
 	LoginFailed LoginFailedHook
 }
 
-// ConnectHook decides about a connection before the greeting. A client that
-// XCLIENT turned into another one is asked about again.
+// ConnectHook decides about a connection before the greeting, after the wait for
+// early talkers (finding "protocol", "pregreet"). A client that XCLIENT turned into
+// another one is asked about again.
 type ConnectHook interface {
 	Connect(ctx context.Context, s *mail.Session) mail.Decision
 }
@@ -101,7 +102,7 @@ type PerRecipient interface {
 // DataFacts is what the data reader learned of a message.
 type DataFacts = smtp.DataFacts
 
-// EndHook is told when a session that was greeted is over.
+// EndHook is told when a session that the connect hook was asked about is over.
 type EndHook interface {
 	End(s *mail.Session, sum Summary)
 }

@@ -39,6 +39,8 @@ func (s *session) openMessage(mode smtp.DataMode) mail.Decision {
 	case env.Body == mail.BodyBinary:
 		mode = smtp.DataBinary
 	}
+	// No RCPT comes any more: now what was seen at them may be known.
+	env.Session = s.withFindings()
 	var d mail.Decision
 	if h := s.set.hooks.Data; h != nil {
 		d = h.Data(s.srv.ctx, env)
@@ -51,8 +53,7 @@ func (s *session) openMessage(mode smtp.DataMode) mail.Decision {
 	if d.Reply.Code != 354 {
 		d.Reply = s.srv.replies[mail.ReplyStartData]
 	}
-	env.Session = s.snapshot()
-	env.Session.Findings = addFindings(env.Session.Findings, s.tx.findings)
+	env.Session = s.withFindings()
 	intake, err := s.set.hooks.Intake.Open(s.srv.ctx, env)
 	if err != nil {
 		s.logIntakeError("open intake", err)
@@ -221,8 +222,7 @@ func (s *session) commit() mail.Decision {
 	if r.refusal.Code != 0 {
 		return mail.Decision{Reply: r.refusal}
 	}
-	s.tx.env.Session = s.snapshot()
-	s.tx.env.Session.Findings = addFindings(s.tx.env.Session.Findings, s.tx.findings)
+	s.tx.env.Session = s.withFindings()
 	facts := r.dec.Facts()
 	s.tx.committed = true
 	reply := r.intake.Commit(s.srv.commitCtx, facts)

@@ -106,6 +106,11 @@ func (s *session) respond(verb string, d mail.Decision) {
 		return
 	}
 	if d.Reply.Permanent() {
+		// A greeting answers no command: who is refused for his errors would never
+		// come to an end of them.
+		if verb != "CONNECT" {
+			s.tellRefused()
+		}
 		d = s.punish(d)
 	}
 	if d.Delay > 0 && !s.pause(d.Delay) {
@@ -124,9 +129,7 @@ func (s *session) respondMessage(d mail.Decision) {
 	if d.Reply.Permanent() {
 		s.faults++
 		s.sum.Errors++
-		if h := s.set.hooks.Refused; h != nil {
-			h.Refused(&s.sess)
-		}
+		s.tellRefused()
 	}
 	s.write("MESSAGE", d.Reply)
 	if d.Close || d.Reply.Code == 421 {
@@ -138,9 +141,6 @@ func (s *session) respondMessage(d mail.Decision) {
 func (s *session) punish(d mail.Decision) mail.Decision {
 	s.faults++
 	s.sum.Errors++
-	if h := s.set.hooks.Refused; h != nil {
-		h.Refused(&s.sess)
-	}
 	switch {
 	case s.faults > s.set.MaxErrors:
 		return s.sayAndLinger(mail.ReplyTooManyErrors)
@@ -148,6 +148,12 @@ func (s *session) punish(d mail.Decision) mail.Decision {
 		d.Delay += s.set.ErrorDelay
 	}
 	return d
+}
+
+func (s *session) tellRefused() {
+	if h := s.set.hooks.Refused; h != nil {
+		h.Refused(&s.sess)
+	}
 }
 
 // pause waits before an answer. What was answered before is sent first, so that
@@ -158,7 +164,12 @@ func (s *session) pause(d time.Duration) bool {
 		return true
 	}
 	sleep(s.srv.ctx, s.srv.draining, d)
-	return !s.stopping()
+	select {
+	case <-s.srv.draining: // the session itself may hear of it a moment later
+		return false
+	default:
+		return !s.stopping()
+	}
 }
 
 // write appends a reply to those that wait to be sent.

@@ -120,10 +120,18 @@ func (s *session) step() {
 // chunk, of a size that nobody will know.
 func (s *session) refuseLine(v smtp.Verb, key mail.ReplyKey) {
 	d := s.say(key)
-	if v == smtp.VerbBDAT {
+	switch {
+	case v == smtp.VerbBDAT:
 		d = s.sayAndLinger(key)
+	case s.refused.Code != 0:
+		d = s.unwanted()
 	}
 	s.respond(v.String(), d)
+}
+
+// unwanted is the answer to everything where service is refused.
+func (s *session) unwanted() mail.Decision {
+	return mail.Decision{Act: actOf(s.refused), Reply: s.refused, Close: s.refusedLast}
 }
 
 // readLine returns the next line, or nil and what to answer to its failure. When
@@ -215,7 +223,7 @@ func (s *session) execute(c smtp.Command) {
 // and what to answer where it is not.
 func (s *session) admits(v smtp.Verb) (mail.Decision, bool) {
 	if s.refused.Code != 0 && v != smtp.VerbQUIT {
-		return mail.Decision{Act: actOf(s.refused), Reply: s.refused, Close: s.refusedLast}, false
+		return s.unwanted(), false
 	}
 	if isJunk(v) {
 		if s.junk++; s.junk > s.set.MaxJunk {
@@ -298,18 +306,34 @@ func (s *session) snapshot() mail.Session {
 	return c
 }
 
+// withFindings is the snapshot with what was seen of the transaction.
+func (s *session) withFindings() mail.Session {
+	c := s.snapshot()
+	c.Findings = addFindings(c.Findings, s.tx.findings)
+	return c
+}
+
 // note adds findings to the session, each once.
 func (s *session) note(f ...mail.Finding) { s.sess.Findings = addFindings(s.sess.Findings, f) }
 
 // addFindings adds those that are new, up to the bound.
 func addFindings(all, more []mail.Finding) []mail.Finding {
 	for i := range more {
-		known := slices.ContainsFunc(all, func(f mail.Finding) bool { return reflect.DeepEqual(f, more[i]) })
-		if !known && len(all) < maxFindings {
+		if len(all) >= maxFindings {
+			break
+		}
+		if !slices.ContainsFunc(all, func(f mail.Finding) bool { return sameFinding(&f, &more[i]) }) {
 			all = append(all, more[i])
 		}
 	}
 	return all
+}
+
+// sameFinding looks first at what most findings differ in: the rest is costly, and a
+// message may have a thousand recipients.
+func sameFinding(a, b *mail.Finding) bool {
+	return a.Module == b.Module && a.Symbol == b.Symbol && a.Reason == b.Reason &&
+		slices.Equal(a.Recipients, b.Recipients) && reflect.DeepEqual(a, b)
 }
 
 // outOfTurn notes once that the client did not wait for its turn.

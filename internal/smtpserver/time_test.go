@@ -105,7 +105,7 @@ func TestARefusedMessageIsNotWaitedForLong(t *testing.T) {
 		c.sendRaw("\r\n" + strings.Repeat("x", 150_000))
 		start := time.Now()
 		synctest.Wait()
-		if x.hooks.counts["aborted"] != 1 {
+		if x.hooks.counted("aborted") != 1 {
 			t.Error("the intake still keeps what nobody will have")
 		}
 		c.expect("552 5.3.4")

@@ -38,6 +38,8 @@ func (s *session) xclientCommand(arg []byte) {
 		s.network = network
 	}
 	s.resetTransaction()
+	// The connect hook is asked again: what it said of the one before is void.
+	client.Findings, s.bandwidth = nil, 0
 	s.sess = client
 	s.helo = false
 	s.greet(false)
@@ -90,7 +92,7 @@ func setClient(c *mail.Session, name, value string) bool {
 		c.ESMTP = strings.EqualFold(value, "ESMTP")
 		ok = value == "" || c.ESMTP || strings.EqualFold(value, "SMTP")
 	case "LOGIN":
-		c.User = value
+		c.User, c.Senders = value, nil
 		ok = value == "" || validUser(value)
 	default:
 		ok = false

@@ -185,7 +185,11 @@ func TestWhatDoesNotFitOnTheDiskIsRefusedAtMail(t *testing.T) {
 // neither disturbs the session.
 func TestLongAddresses(t *testing.T) {
 	t.Parallel()
-	g := behind(t, next(t, sink.Options{}), gatepost.Settings{Limits: "max_errors = 100"})
+	eachWay(t, longAddresses)
+}
+
+func longAddresses(t *testing.T, on way) {
+	g := behind(t, next(t, sink.Options{}), on(t, gatepost.Settings{Limits: "max_errors = 100"}))
 	c := g.Hello(gatepost.Trusted)
 	// domain is n bytes long.
 	domain := func(n int) string {

@@ -182,8 +182,12 @@ func TestScanWithoutAFlow(t *testing.T) {
 // the score of the next message, after a restart too.
 func TestTrainingTeaches(t *testing.T) {
 	t.Parallel()
+	eachWay(t, trainingTeaches)
+}
+
+func trainingTeaches(t *testing.T, on way) {
 	s := next(t, sink.Options{})
-	g := behind(t, s, gatepost.Settings{Listener: scanning, More: "[bayes]\nmin_trained = 20\n" + flowOf(`{ use = "bayes" }, { use = "score", mark = 3, quarantine = 30, subject_tag = "[SPAM] " }`)})
+	g := behind(t, s, on(t, gatepost.Settings{Listener: scanning, More: "[bayes]\nmin_trained = 20\n" + flowOf(`{ use = "bayes" }, { use = "score", mark = 3, quarantine = 30, subject_tag = "[SPAM] " }`)}))
 	var status struct {
 		Ready    bool
 		Reason   string

@@ -139,7 +139,11 @@ func TestUsersLogInUnderTLSOnlyAndThenRelay(t *testing.T) {
 // A stranger cannot tell a user from nobody, neither by text nor by time; the log can.
 func TestWrongPasswordsAndUnknownUsersGetTheSameAnswer(t *testing.T) {
 	t.Parallel()
-	g := gatepost.Start(t, gatepost.Options{Settings: logins(someUsers(t), "guard = { free = 50, account_failures = 60, network_failures = 90 }")})
+	eachWay(t, wrongPasswords)
+}
+
+func wrongPasswords(t *testing.T, on way) {
+	g := gatepost.Start(t, gatepost.Options{Settings: on(t, logins(someUsers(t), "guard = { free = 50, account_failures = 60, network_failures = 90 }"))})
 	c, _ := secure(t, g, "")
 	var answers []string
 	var fastest, slowest time.Duration
@@ -213,8 +217,12 @@ func TestTheFileOfUsersIsReadAgain(t *testing.T) {
 // Whom a user may send as is held against the envelope and against From.
 func TestUsersSendAsThemselves(t *testing.T) {
 	t.Parallel()
+	eachWay(t, usersSendAsThemselves)
+}
+
+func usersSendAsThemselves(t *testing.T, on way) {
 	s := next(t, sink.Options{})
-	g := behind(t, s, logins(someUsers(t), `send_as = "own"`))
+	g := behind(t, s, on(t, logins(someUsers(t), `send_as = "own"`)))
 	const notYours = "553 5.7.1 Sender address is not yours"
 	ada := loggedIn(t, g, "ada@in.example", "ada-secret")
 	say(t, ada, "MAIL FROM:<bob@in.example>", notYours, "MAIL FROM:<ada@out.example>", notYours,
@@ -305,8 +313,12 @@ func TestMailOverAUsersLimitIsHeld(t *testing.T) {
 // there before is not.
 func TestGuessingIsSlowedDownAndLocked(t *testing.T) {
 	t.Parallel()
+	eachWay(t, guessingIsSlowedDown)
+}
+
+func guessingIsSlowedDown(t *testing.T, on way) {
 	const guard = `guard = { free = 1, delay = "700ms", max_delay = "800ms", account_failures = 3, network_failures = 4, ipv4_prefix = 32 }`
-	settings := logins(someUsers(t), guard)
+	settings := on(t, logins(someUsers(t), guard))
 	g := gatepost.Start(t, gatepost.Options{Settings: settings})
 	loggedIn(t, g, "ada@in.example", "ada-secret").Quit()
 

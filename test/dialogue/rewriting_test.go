@@ -329,8 +329,12 @@ secret_file = "` + file(t, "0123456789abcdef0123456789") + "\"\n"}
 // refuses nobody; neither does a transport where nobody can be asked.
 func TestACalloutThatComesToNothing(t *testing.T) {
 	t.Parallel()
+	eachWay(t, calloutThatComesToNothing)
+}
+
+func calloutThatComesToNothing(t *testing.T, on way) {
 	s := next(t, sink.Options{Script: sink.Fail(sink.RcptTo, "450 4.2.1 ask me later")})
-	g := behind(t, s, gatepost.Settings{More: fmt.Sprintf(`
+	g := behind(t, s, on(t, gatepost.Settings{More: fmt.Sprintf(`
 [[transport]]
 name = "dead"
 kind = "smtp"
@@ -358,7 +362,7 @@ recipients = ["callout", "file:%s"]
 
 [rewrite]
 transport_map = ["box.example box"]
-`, gatepost.FreeAddress(t), file(t, "known@box.example"))})
+`, gatepost.FreeAddress(t), file(t, "known@box.example"))}))
 	c := g.Hello("")
 	mailFrom(t, c, "x@out.example")
 	for to, want := range map[string]string{"a@busy.example": "451 4.3.0", "a@dead.example": "451 4.3.0", "a@box.example": "451 4.3.0", "known@box.example": "250 "} {

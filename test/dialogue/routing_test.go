@@ -200,6 +200,10 @@ func TestForwardingWithSRS(t *testing.T) {
 // A source that can't be asked means later, never no and never yes.
 func TestASourceThatIsDown(t *testing.T) {
 	t.Parallel()
+	eachWay(t, sourceThatIsDown)
+}
+
+func sourceThatIsDown(t *testing.T, on way) {
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Query().Get("a") {
 		case "yes@web.example":
@@ -228,7 +232,7 @@ func TestASourceThatIsDown(t *testing.T) {
 		}
 		return sink.Reaction{}
 	}})
-	g := behind(t, s, gatepost.Settings{More: fmt.Sprintf(`
+	g := behind(t, s, on(t, gatepost.Settings{More: fmt.Sprintf(`
 [[http]]
 name = "web"
 url = "http://%s/?a={address}"
@@ -256,7 +260,7 @@ recipients = ["file:%s", "ldap:dead"]
 name = "host.example"
 transport = "next"
 recipients = ["callout"]
-`, web.Listener.Addr(), dead, file(t, "known@dead.example"))})
+`, web.Listener.Addr(), dead, file(t, "known@dead.example"))}))
 	c := g.Hello("127.0.0.1")
 	defer c.Quit()
 	mailFrom(t, c, "stranger@out.example")

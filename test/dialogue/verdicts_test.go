@@ -237,9 +237,13 @@ func TestChunksAreScanned(t *testing.T) {
 // quarantine says why in the words of the finding.
 func TestWhatCannotBeScannedIsQuarantined(t *testing.T) {
 	t.Parallel()
+	eachWay(t, whatCannotBeScanned)
+}
+
+func whatCannotBeScanned(t *testing.T, on way) {
 	s := next(t, sink.Options{})
-	g := behind(t, s, gatepost.Settings{Listener: scanning, Limits: "max_scan_size = \"200KiB\"\nmime_depth = 10",
-		More: filter("big is fine", "size_over = '100KiB'", `then = "deliver"`) + flowOf(`{ use = "filters" }`)})
+	g := behind(t, s, on(t, gatepost.Settings{Listener: scanning, Limits: "max_scan_size = \"200KiB\"\nmime_depth = 10",
+		More: filter("big is fine", "size_over = '100KiB'", `then = "deliver"`) + flowOf(`{ use = "filters" }`)}))
 	c := g.Hello("")
 	nested := "Subject: deep\nMIME-Version: 1.0\n"
 	for i := range 14 {
