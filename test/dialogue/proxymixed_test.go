@@ -224,3 +224,42 @@ func TestMembersOfAnAliasAreRelayed(t *testing.T) {
 		t.Error(r)
 	}
 }
+
+// A reload keeps the sessions of a transport that is the same; sessions of clients go
+// on with what they began with.
+func TestAReloadKeepsWhatIsPassedThrough(t *testing.T) {
+	t.Parallel()
+	live, also := next(t, sink.Options{}), next(t, sink.Options{})
+	g, _ := through(t, live, gatepost.Settings{})
+	c := g.Hello("")
+	say(t, c, "MAIL FROM:<ada@out.example>", "250", "RCPT TO:<a@live.example>", "250")
+	sessions := live.Sessions()
+	g.Configure(gatepost.Settings{Next: live.Addr, More: proxied("live", live.Addr) + proxied("also", also.Addr, `if_unreachable = "adopt"`)})
+	if out, err := g.Run("reload"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	say(t, c, "DATA", "354")
+	if err := c.Send("Subject: x\r\n\r\nx\r\n.\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := c.Reply(); err != nil || r.Code != 250 {
+		t.Errorf("%v, %v", r, err)
+	}
+	if r := deliver(t, g, "b@live.example,b@also.example", "Subject: x\n\nx\n"); !strings.HasPrefix(r, "250 2.0.0 OK: queued (") {
+		t.Error(r)
+	}
+	if live.Sessions() != sessions || len(live.Mails()) != 2 || len(also.Mails()) != 1 {
+		t.Errorf("%d sessions before, %d after; %d and %d mails", sessions, live.Sessions(), len(live.Mails()), len(also.Mails()))
+	}
+	out, err := g.Run("status")
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	mustContain(t, "status", out, "Upstream live "+live.Addr+": 1 of 1000 sessions", "Upstream also "+also.Addr+": ")
+	out, err = g.Run("route", "a@live.example")
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	mustContain(t, "route", out, "by transport live, passed through")
+	noneQueued(t, g)
+}
