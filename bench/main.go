@@ -18,6 +18,9 @@
 // The part scan does the same with what is in the mail looked at: Gatepost with a
 // full content flow beside Postfix with rspamd as milter.
 //
+// The part connect is about clients that are turned away: Gatepost with all blocks
+// before content beside Postfix with postscreen.
+//
 // See docs/benchmarks.md.
 package main
 
@@ -52,7 +55,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.gatepost, "gatepost", "bin/gatepost", "binary to measure")
 	flag.StringVar(&o.dir, "dir", ".scratch/bench", "directory for spools and logs; it should be on the disk that a server would use")
-	flag.StringVar(&o.only, "only", "", "comma-separated parts to run: relay, scan, idle, slow, mixed, large, queue; default all")
+	flag.StringVar(&o.only, "only", "", "comma-separated parts to run: relay, scan, connect, idle, slow, mixed, large, queue; default all")
 	flag.StringVar(&o.mail, "mail", "", "directory of raw messages, or pattern of their files, for the part scan; default generated ones")
 	flag.StringVar(&o.spam, "spam", "", "the same for spam, which is only learned from")
 	flag.BoolVar(&o.short, "short", false, "a taste: fewer jobs, fewer messages, smaller numbers")
@@ -84,7 +87,7 @@ func run(ctx context.Context, o options) error {
 		name string
 		run  func(context.Context) error
 	}{
-		{"relay", b.relay}, {"scan", b.scan}, {"idle", b.idleSessions}, {"slow", b.slowSessions}, {"mixed", b.mixedSizes},
+		{"relay", b.relay}, {"scan", b.scan}, {"connect", b.connect}, {"idle", b.idleSessions}, {"slow", b.slowSessions}, {"mixed", b.mixedSizes},
 		{"large", b.largeMessages}, {"queue", b.longQueue},
 	}
 	var errs []error

@@ -66,7 +66,7 @@ func (b *bench) scan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	names, err := startNames()
+	names, err := startNames("127.0.0.1:12553")
 	if err != nil {
 		return err
 	}

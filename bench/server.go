@@ -118,6 +118,7 @@ tls = "off"
 [[domain]]
 name = "bench.example"
 transport = "next"
+%s
 
 [[transport]]
 name = "next"
@@ -142,22 +143,19 @@ retry = { delays = ["1h"], give_up_after = "5d", warn_after = "4d" }
 const adminAddr = "127.0.0.1:12580"
 
 // gatepostSettings vary the configuration.
-type gatepostSettings struct{ limits, listener, transport, tables string }
+type gatepostSettings struct{ limits, listener, domain, transport, tables string }
 
 // newGatepost is a Gatepost that relays to next. It can be started again on the
 // same data.
 func (b *bench) newGatepost(ms *meters, next string, s gatepostSettings) (*server, error) {
-	dir := filepath.Join(b.dir, "gatepost")
-	if err := os.RemoveAll(dir); err != nil {
-		return nil, fmt.Errorf("empty directory: %w", err)
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make directory: %w", err)
+	dir, err := b.emptyDir("gatepost")
+	if err != nil {
+		return nil, err
 	}
 	const addr, admin = "127.0.0.1:12525", adminAddr
 	file := filepath.Join(dir, "gatepost.toml")
 	text := fmt.Sprintf(gatepostConfig, filepath.Join(dir, "data"), filepath.Join(dir, "log"), admin, s.limits,
-		addr, s.listener, next, s.transport, s.tables)
+		addr, s.listener, s.domain, next, s.transport, s.tables)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("configure Gatepost: %w", err)
 	}
@@ -173,6 +171,18 @@ func (b *bench) newGatepost(ms *meters, next string, s gatepostSettings) (*serve
 	srv.pid = func() int { return p.cmd.Process.Pid }
 	srv.queued = func() (int, error) { return metric("http://"+admin+"/metrics", "gatepost_queue_items") }
 	return srv, nil
+}
+
+// emptyDir is a directory of the run for one server.
+func (b *bench) emptyDir(name string) (string, error) {
+	dir := filepath.Join(b.dir, name)
+	if err := os.RemoveAll(dir); err != nil {
+		return "", fmt.Errorf("empty directory: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("make directory: %w", err)
+	}
+	return dir, nil
 }
 
 // awaitReady waits until the server greets and its health page says that it is
@@ -260,17 +270,20 @@ func postfixParams() map[string]string {
 
 // newPostfix is a Postfix that relays to next, with more lines of main.cf.
 func (b *bench) newPostfix(ms *meters, next string, sessions int, more map[string]string) (*server, error) {
-	dir := filepath.Join(b.dir, "postfix")
-	if err := os.RemoveAll(dir); err != nil {
-		return nil, fmt.Errorf("empty directory: %w", err)
+	dir, err := b.emptyDir("postfix")
+	if err != nil {
+		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make directory: %w", err)
-	}
-	srv := &server{name: "Postfix", addr: "127.0.0.1:12526", dir: dir, meter: ms.newMeter()}
 	params := postfixParams()
 	maps.Copy(params, more)
-	p, err := postfix.New(postfix.Config{Dir: dir, Listen: srv.addr, Next: next, Params: params, Processes: sessions + 50})
+	return newInstance(ms, postfix.Config{Dir: dir, Next: next, Params: params, Processes: sessions + 50})
+}
+
+// newInstance is a Postfix of this configuration.
+func newInstance(ms *meters, c postfix.Config) (*server, error) {
+	srv := &server{name: "Postfix", addr: "127.0.0.1:12526", dir: c.Dir, meter: ms.newMeter()}
+	c.Listen = srv.addr
+	p, err := postfix.New(c)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@
 //	load -mode mixed -n 5000 127.0.0.1:2525     70% 4 kB, 20% 40 kB, 9% 400 kB, 1% 4 MB
 //	load -mode large -n 100 -size 52428800 …    all at once
 //	load -mode files -n 5000 -dir mail …        the messages of the files, in turn
+//	load -mode refused -n 5000 -kind mix …      clients that nobody wants, by PROXY header
 //
 // In the modes idle and slow it prints "ready" when all sessions stand, and ends
 // when its standard input ends. Clients come from several loopback addresses, so
@@ -34,15 +35,19 @@ type settings struct {
 	n, sessions, size    int
 	dir                  string
 	xclient              bool
+	kind                 string
+	first                int
 }
 
 func main() {
 	var s settings
-	flag.StringVar(&s.mode, "mode", "mixed", "idle, slow, mixed, large or files")
-	flag.IntVar(&s.n, "n", 1000, "sessions (idle, slow) or messages (mixed, large, files)")
-	flag.IntVar(&s.sessions, "sessions", 20, "sessions of mixed and files")
+	flag.StringVar(&s.mode, "mode", "mixed", "idle, slow, mixed, large, files or refused")
+	flag.IntVar(&s.n, "n", 1000, "sessions (idle, slow), messages (mixed, large, files) or connections (refused)")
+	flag.IntVar(&s.sessions, "sessions", 20, "sessions of mixed, files and refused")
 	flag.StringVar(&s.dir, "dir", "", "directory of raw messages, one in a file (files)")
 	flag.BoolVar(&s.xclient, "xclient", false, "stand for clients in the Internet, by XCLIENT (files)")
+	flag.StringVar(&s.kind, "kind", "mix", "what is wrong with the clients: listed, early, denied, unknown, no-domain, bad-helo, spoof, fine or mix (refused)")
+	flag.IntVar(&s.first, "first", 0, "number of the first client (refused)")
 	flag.IntVar(&s.size, "size", 50<<20, "bytes of a large message")
 	flag.StringVar(&s.from, "from", "load@client.example", "sender")
 	flag.StringVar(&s.to, "to", "user@bench.example", "recipient")
@@ -66,6 +71,8 @@ func run(s settings) error {
 		return s.each(s.n, func(c *wire.Conn, _ int) error { return s.message(c, s.size) })
 	case "files":
 		return s.files()
+	case "refused":
+		return s.refused()
 	}
 	return fmt.Errorf("unknown mode %q", s.mode)
 }

@@ -4,7 +4,9 @@
 //
 // The files testdata/*.txtar are dialogues that can be read without knowing Go;
 // script_test.go says what may stand in them. What needs a table, a key or a
-// name server is a Go test beside it. A number such as SMG-07 in a name or a
+// name server is a Go test beside it. Both are also tried against a gateway with flows
+// of every stage, limits of users and rewriting tables: flowson_test.go has its set-up,
+// eachWay runs a test twice. A number such as SMG-07 in a name or a
 // comment is a case of the catalogue that the tests follow.
 //
 // Invariants:

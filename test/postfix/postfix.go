@@ -37,6 +37,12 @@ type Config struct {
 	Params   map[string]string // further lines of main.cf
 	// Processes is the most smtpd and smtp processes; default 100, as Postfix's.
 	Processes int
+	// Postscreen puts postscreen in front of smtpd. Clients then say with a PROXY header
+	// who they are: no other way shows postscreen clients of the Internet on loopback.
+	Postscreen bool
+	// Resolver is the address of a name server on port 53 that it asks instead of the
+	// system's; it runs in a mount namespace of its own then, which needs root.
+	Resolver string
 }
 
 // Instance is a Postfix that was set up.
@@ -45,6 +51,9 @@ type Instance struct {
 	// Cgroup, where set before Start, is the directory of a cgroup of version 2 in
 	// which all its processes run.
 	Cgroup string
+
+	resolver string
+	preface  string // what a client says before the greeting
 
 	cmd  *exec.Cmd
 	done chan struct{}
@@ -77,7 +86,11 @@ func New(c Config) (*Instance, error) {
 			return nil, fmt.Errorf("configure Postfix: %w", err)
 		}
 	}
-	return &Instance{Addr: c.Listen, Dir: c.Dir}, nil
+	p := &Instance{Addr: c.Listen, Dir: c.Dir, resolver: c.Resolver}
+	if c.Postscreen {
+		p.preface = "PROXY TCP4 127.0.0.1 127.0.0.1 1024 25\r\n"
+	}
+	return p, nil
 }
 
 // reachable opens the directories above for others to pass through, those below
@@ -141,6 +154,9 @@ func mainCF(c Config) string {
 			params["default_transport"] = "smtp"
 		}
 	}
+	if c.Postscreen {
+		params["postscreen_upstream_proxy_protocol"] = "haproxy"
+	}
 	maps.Copy(params, c.Params)
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(params)) {
@@ -151,7 +167,11 @@ func mainCF(c Config) string {
 
 func masterCF(c Config) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s inet n - n - - smtpd\n", c.Listen)
+	if c.Postscreen {
+		fmt.Fprintf(&b, "%s inet n - n - 1 postscreen\nsmtpd pass - - n - - smtpd\ndnsblog unix - - n - 0 dnsblog\n", c.Listen)
+	} else {
+		fmt.Fprintf(&b, "%s inet n - n - - smtpd\n", c.Listen)
+	}
 	for _, line := range []string{
 		"pickup unix n - n 60 1 pickup", "cleanup unix n - n - 0 cleanup", "qmgr unix n - n 300 1 qmgr",
 		"tlsmgr unix - - n 1000? 1 tlsmgr", "rewrite unix - - n - - trivial-rewrite",
@@ -167,6 +187,21 @@ func masterCF(c Config) string {
 	return b.String()
 }
 
+// command is the command line of the master daemon. Not "postfix start-fg": that puts a
+// shell between us and the daemon, which then outlives the shell.
+func (p *Instance) command(etc string) ([]string, error) {
+	master := []string{"/usr/lib/postfix/sbin/master", "-c", etc, "-s"}
+	if p.resolver == "" {
+		return master, nil
+	}
+	file := filepath.Join(p.Dir, "resolv.conf")
+	if err := os.WriteFile(file, []byte("nameserver "+p.resolver+"\n"), 0o644); err != nil {
+		return nil, fmt.Errorf("configure resolver: %w", err)
+	}
+	// The C library asks port 53 of what this file names, and nothing else.
+	return append([]string{"unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, file}, master...), nil
+}
+
 // Start starts Postfix and waits until it greets clients.
 func (p *Instance) Start() error {
 	etc, env := filepath.Join(p.Dir, "etc"), []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
@@ -175,9 +210,11 @@ func (p *Instance) Start() error {
 	if text, err := check.CombinedOutput(); err != nil {
 		return fmt.Errorf("check Postfix: %w: %s", err, text)
 	}
-	// Not "postfix start-fg": that puts a shell between us and the master daemon,
-	// which then outlives the shell.
-	cmd := exec.Command("/usr/lib/postfix/sbin/master", "-c", etc, "-s")
+	line, err := p.command(etc)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(line[0], line[1:]...)
 	out, err := os.Create(filepath.Join(p.Dir, "log", "output"))
 	if err != nil {
 		return fmt.Errorf("start Postfix: %w", err)
@@ -221,7 +258,7 @@ func (p *Instance) ready(timeout time.Duration) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if err := greets(p.Addr); err == nil {
+		if err := greets(p.Addr, p.preface); err == nil {
 			return nil
 		}
 		select {
@@ -234,13 +271,16 @@ func (p *Instance) ready(timeout time.Duration) error {
 	}
 }
 
-func greets(addr string) error {
+func greets(addr, preface string) error {
 	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := c.Write([]byte(preface)); err != nil {
 		return err
 	}
 	var banner [3]byte

@@ -198,8 +198,8 @@ func (h *Check) resolve(ctx context.Context, name string) ([]mail.Finding, error
 			return nil, nil
 		}
 	}
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
+	if gone := ctx.Err(); errors.Is(gone, context.Canceled) {
+		return nil, gone
 	}
 	if err != nil && (!errors.As(err, &e) || e.Temporary) {
 		return []mail.Finding{{Module: Name, Symbol: SymbolLookup, Result: mail.Unknown, Name: name,

@@ -94,8 +94,8 @@ func (d *Domain) Check(ctx context.Context, in *policy.Input) ([]mail.Finding, e
 	limited, cancel := context.WithTimeout(ctx, d.config.Timeout)
 	defer cancel()
 	findings := d.look(limited, domain)
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
+	if err := ctx.Err(); errors.Is(err, context.Canceled) {
+		return nil, err
 	}
 	return findings, nil
 }
