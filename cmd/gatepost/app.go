@@ -150,6 +150,7 @@ func (a *app) launch(ctx context.Context, gen *generation, fresh map[string]net.
 	if a.services.digests != nil {
 		a.services.digests.Start(a.running)
 	}
+	a.serving.Go(func() { a.keepOffers(offersFile(gen.cfg)) })
 	a.watch()
 	return a.serveAdmin(gen.cfg)
 }
@@ -229,5 +230,6 @@ func (a *app) watch() {
 	a.metrics.WatchChecks(a.partsUp)
 	a.metrics.WatchReady(func() bool { return admin.Report(a).Ready })
 	a.metrics.WatchCertificates(a.certificates)
+	a.metrics.WatchUpstreams(a.upstreamStats)
 	a.metrics.ConfigLoaded(nil)
 }

@@ -146,6 +146,7 @@ func (a *app) status() admin.Status {
 		st.Hostname = string(state.gen.cfg.Hostname)
 		st.ConfigLoaded = state.loaded
 		st.Listeners = state.addresses
+		st.Upstreams = state.gen.upstreams()
 	}
 	return st
 }

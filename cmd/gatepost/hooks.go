@@ -41,6 +41,7 @@ func serverConfig(gen *generation, l *config.Listener) (smtpserver.Config, error
 		HandshakeTimeout: limits.HandshakeTimeout,
 		Auth:             l.Auth,
 		AuthWithoutTLS:   l.AuthWithoutTLS,
+		Offer:            gen.offer(l),
 	}
 	switch l.TLS {
 	case "off":
@@ -75,7 +76,7 @@ func penalty(s string) smtpserver.Penalty {
 // hooksOf joins the SMTP engine to the spine.
 func hooksOf(gen *generation, l *config.Listener) smtpserver.Hooks {
 	g := gen.gateway
-	return smtpserver.Hooks{Connect: g, Auth: gen.logins[string(l.Name)], Mail: g, Rcpt: g, Data: g, Intake: intakes{g}, End: ended{g},
+	return smtpserver.Hooks{Connect: g, Auth: gen.logins[string(l.Name)], Mail: g, Rcpt: g, Data: g, Intake: intakes{g}, Reset: g, End: ended{g},
 		Refused: g, LoginFailed: g}
 }
 

@@ -14,6 +14,7 @@ import (
 	"gatepost/internal/mail"
 	"gatepost/internal/message"
 	"gatepost/internal/queue"
+	"gatepost/internal/upstream"
 )
 
 // maxCell bounds one value on a line, in bytes. Much of it was written by remote
@@ -261,6 +262,22 @@ func pausesText(list []queue.Pause) string {
 	return t.text()
 }
 
+// upstreamText is a line for each host that mail is passed through to.
+func upstreamText(name string, h upstream.Health) string {
+	var b strings.Builder
+	for _, host := range h.Hosts {
+		fmt.Fprintf(&b, "Upstream %s %s: %d of %d sessions, %d idle", name, host.Address, host.Open, host.Limit, host.Idle)
+		if host.Failures > 0 {
+			fmt.Fprintf(&b, ", failed %d times in a row", host.Failures)
+		}
+		b.WriteString("\n")
+	}
+	if h.Waiting > 0 {
+		fmt.Fprintf(&b, "Upstream %s: %d transactions wait for a session\n", name, h.Waiting)
+	}
+	return b.String()
+}
+
 func statusText(s *admin.Status) string {
 	var b strings.Builder
 	now := time.Now()
@@ -268,6 +285,9 @@ func statusText(s *admin.Status) string {
 	fmt.Fprintf(&b, "Configuration %s, loaded %s\n", s.ConfigFile, timeText(s.ConfigLoaded, now))
 	for _, name := range slices.Sorted(maps.Keys(s.Listeners)) {
 		fmt.Fprintf(&b, "Listener %s: %s\n", name, strings.Join(slices.Sorted(slices.Values(s.Listeners[name])), ", "))
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Upstreams)) {
+		b.WriteString(upstreamText(name, s.Upstreams[name]))
 	}
 	if s.Ready {
 		b.WriteString("Ready\n")

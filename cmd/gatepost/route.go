@@ -160,6 +160,9 @@ func routeText(x *routeExplained) string {
 	}
 	for _, d := range x.Recipients {
 		fmt.Fprintf(&b, "  to %s by transport %s", d.Address, d.Transport)
+		if d.Proxy {
+			b.WriteString(", passed through")
+		}
 		if d.NextHop != "" {
 			fmt.Fprintf(&b, " (mail hosts of %s)", d.NextHop)
 		}

@@ -67,6 +67,7 @@ func (a *app) routeDomains(g, old *generation) ([]route.Domain, error) {
 			Listener:  string(d.Listener),
 			Transport: string(d.Transport),
 			AsksMX:    g.transports[string(d.Transport)].queued.ByDomain,
+			Proxy:     d.Delivery == "proxy",
 			CatchAll:  d.CatchAll,
 			Delimiter: d.RecipientDelimiter,
 

@@ -59,6 +59,8 @@ type generation struct {
 	logins map[string]smtpserver.Authenticator
 	// users is what users may do who have logged in.
 	users gateway.Users
+	// proxies are the transports through which mail is passed while its client waits.
+	proxies map[string]gateway.Proxy
 }
 
 // builtTransport is a transport with the fingerprint of all that it was made
@@ -94,7 +96,7 @@ func (a *app) build(cfg *config.Config, old *generation) (*generation, error) {
 	if err := a.buildTransports(g, old); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(g, old *generation) error{a.buildLookups, a.buildRoutes, a.buildContent, a.buildStages, a.buildLogin} {
+	for _, step := range []func(g, old *generation) error{a.buildLookups, a.buildProxies, a.buildRoutes, a.buildContent, a.buildStages, a.buildLogin} {
 		if err := step(g, old); err != nil {
 			return nil, errors.Join(err, g.closeNew(old))
 		}
@@ -136,6 +138,8 @@ func (a *app) newGateway(g *generation) (*gateway.Gateway, error) {
 		Queued:           queuedListeners(g.cfg),
 		ByDomain:         g.byDomain(),
 		Users:            g.users,
+		Proxies:          g.proxies,
+		DeferMixed:       deferMixed(g.cfg),
 	})
 }
 

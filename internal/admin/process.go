@@ -3,6 +3,8 @@ package admin
 import (
 	"net/http"
 	"time"
+
+	"gatepost/internal/upstream"
 )
 
 // Status is how the process is.
@@ -16,6 +18,8 @@ type Status struct {
 	ConfigLoaded time.Time `json:"config_loaded,omitzero"`
 	// Listeners are the addresses that are listened on, by listener.
 	Listeners map[string][]string `json:"listeners,omitempty"`
+	// Upstreams are the sessions with those that mail is passed through to, by transport.
+	Upstreams map[string]upstream.Health `json:"upstreams,omitempty"`
 	HealthReport
 }
 

@@ -59,6 +59,7 @@ func (v *validator) check() {
 	v.checkListeners()
 	v.checkDomains()
 	v.checkTransports()
+	v.checkProxy()
 	v.checkDKIM()
 	v.checkLoops()
 	v.checkStore()

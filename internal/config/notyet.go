@@ -34,12 +34,8 @@ var notYet = []later{
 	{schema: "listener.interception", harmless: `"none"`, what: "transparent interception"},
 	{schema: "listener.intercept_ports", harmless: "[25]", what: "transparent interception"},
 
-	{schema: "domain.delivery", value: "proxy", what: "the pass-through proxy"},
-
 	{schema: "transport.kind", value: "original", what: "transparent interception"},
-	{schema: "transport.proxy_sessions", harmless: "1000", what: "the pass-through proxy"},
 	{schema: "transport.spoof_client", harmless: "false", what: "transparent interception"},
-	{schema: "transport.if_unreachable", harmless: `"defer"`, what: "the pass-through proxy"},
 
 	{schema: "filter.direction", value: "pop3", what: "the POP3 proxy"},
 }

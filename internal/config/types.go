@@ -221,46 +221,6 @@ type ClamAV struct {
 	CanaryInterval time.Duration `toml:"canary_interval" default:"1m" min:"1s" max:"1d"`
 }
 
-// Bayes is how the statistical filter of the block bayes learns.
-type Bayes struct {
-	// Messages of each kind, ham and spam, that must have been learned before there
-	// are scores.
-	MinTrained int `toml:"min_trained" default:"50" min:"1" max:"1000000"`
-	// Learn for each domain of recipients by itself, too, and judge its mail by that
-	// besides what was learned from all.
-	PerDomain bool `toml:"per_domain" default:"false"`
-	// Learn from messages that the other blocks are sure of. Absent: learn only what
-	// people train.
-	Autolearn *Autolearn `toml:"autolearn"`
-}
-
-// Autolearn is when a message is learned without being told. The score of the block
-// bayes itself does not count.
-type Autolearn struct {
-	// Above this score, as spam.
-	SpamOver float64 `toml:"spam_over" default:"12.0" min:"1" max:"1000"`
-	// Below this score, as ham.
-	HamUnder float64 `toml:"ham_under" default:"-1.0" min:"-1000" max:"1"`
-}
-
-// Quarantine is how long messages are kept that were not delivered, and who hears
-// of them.
-type Quarantine struct {
-	// Age at which a message is deleted.
-	Keep time.Duration `toml:"keep" default:"30d" min:"1h" max:"3650d"`
-	// Tell recipients each day what was kept from them, with links to have it
-	// delivered. Viruses are not among it. Absent: no digests.
-	Digest *Digest `toml:"digest"`
-}
-
-// Digest is the daily mail about the quarantine.
-type Digest struct {
-	// When it is sent, in this host's time zone.
-	At TimeOfDay `toml:"at" default:"07:00"`
-	// Its sender.
-	From mail.Address `toml:"from" default:"(the postmaster)" example:"quarantine@example.com"`
-}
-
 // Listener is one service that accepts mail.
 type Listener struct {
 	// Name in logs, metrics and in `listener` of a [[domain]].
@@ -308,6 +268,12 @@ type Listener struct {
 	// refused. queued: it is made durable and answered, then scanned; what would be
 	// refused goes into the quarantine, as nobody is left to refuse it to.
 	Processing string `toml:"processing" default:"inline" enum:"inline,queued"`
+	// What is answered when some recipients of a message with `delivery = "proxy"` took
+	// it and others did not, and the client cannot be told of each. queue: the message is
+	// taken; it is delivered later to those who could not take it now, and the sender gets
+	// a report about those who refused it. defer: the client is told to try again, and
+	// those who took it get it twice.
+	Mixed string `toml:"mixed" default:"queue" enum:"queue,defer"`
 	// Names of the [[flow]] for each stage. Without a content flow nothing is scanned.
 	Flows Flows `toml:"flows"`
 }
@@ -343,8 +309,10 @@ type Domain struct {
 	Listener Name `toml:"listener" default:"*" any:"true" example:"inbound"`
 	// Other domains that are treated in the same way, with the same recipients.
 	Aliases []DomainName `toml:"aliases" default:"[]" example:"[\"example.net\"]"`
-	// relay: queue the message and deliver it.
-	Delivery string `toml:"delivery" default:"relay" enum:"relay"`
+	// relay: queue the message and deliver it. proxy: pass it through while the
+	// client waits, so that the client gets the answers of the mail server itself; for
+	// a transport of kind smtp.
+	Delivery string `toml:"delivery" default:"relay" enum:"relay,proxy"`
 	// Name of the [[transport]] that takes the mail to its next hop.
 	Transport Name `toml:"transport" required:"true" example:"exchange"`
 	// Where the valid recipients are listed: `file:PATH`, `ldap:NAME` of an [[ldap]],
@@ -395,6 +363,18 @@ type Transport struct {
 	Timeouts Timeouts `toml:"timeouts" kinds:"smtp,mx,lmtp"`
 	// Connections to one host at once.
 	Sessions int `toml:"sessions" default:"20" min:"1" max:"10000"`
+	// Connections to one host at once for domains with `delivery = "proxy"`; beyond it
+	// clients wait, and are then told to try again.
+	ProxySessions int `toml:"proxy_sessions" default:"1000" min:"1" max:"100000" kinds:"smtp"`
+	// What becomes of mail with `delivery = "proxy"` while no host answers. defer: the
+	// client is told to try again. adopt: it is taken into the queue, as with
+	// `delivery = "relay"`.
+	IfUnreachable string `toml:"if_unreachable" default:"defer" enum:"defer,adopt" kinds:"smtp"`
+	// How the hosts are told, for mail with `delivery = "proxy"`, who the client is.
+	// none: by the Received field only. xclient, xforward: by that command of Postfix,
+	// where it is offered. proxy-v1, proxy-v2: by a PROXY header, which the hosts must
+	// expect.
+	ClientIdentity string `toml:"client_identity" default:"none" enum:"none,xclient,xforward,proxy-v1,proxy-v2" kinds:"smtp"`
 	// Messages over one connection.
 	MessagesPerSession int `toml:"messages_per_session" default:"100" min:"1" max:"100000" kinds:"smtp,mx,lmtp"`
 	// Local address to connect from. Empty: the system chooses.

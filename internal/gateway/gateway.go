@@ -41,7 +41,9 @@ type Queue interface {
 
 // TrafficLog keeps one line for each message that arrived whole.
 type TrafficLog interface {
-	SMTPTransaction(env *mail.Envelope, d mail.Decision, r mail.Reply, took time.Duration)
+	// SMTPTransaction is told what the client heard after took, and what became of
+	// those to whom the message was passed through.
+	SMTPTransaction(env *mail.Envelope, d mail.Decision, r mail.Reply, took time.Duration, live ...mail.Outcome)
 }
 
 // Config is what a Gateway is made of.
@@ -75,6 +77,11 @@ type Config struct {
 	Users Users
 	// ByDomain are the transports that ask for the exchangers of a recipient's domain.
 	ByDomain map[string]bool
+	// Proxies are the transports through which mail is passed while its client waits.
+	Proxies map[string]Proxy
+	// DeferMixed are the listeners whose clients try again where some upstreams took a
+	// message and others did not.
+	DeferMixed map[string]bool
 	// Queued are the listeners whose messages are answered first and scanned then.
 	Queued map[string]bool
 }

@@ -47,6 +47,9 @@ type rigOptions struct {
 	queued bool
 	// users is what users may do.
 	users gateway.Users
+	// proxies are those of domains with their names and ".example".
+	proxies    map[string]gateway.Proxy
+	deferMixed bool
 }
 
 func newRig(t *testing.T, o rigOptions) *rig {
@@ -57,14 +60,15 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		fs = o.wrap(r.fs)
 	}
 	r.spool = openSpool(t, spool.Options{FS: fs, FreeSpace: o.freeSpace, Reserve: o.reserve, MemTableSize: 1 << 20})
+	domains := []route.Domain{{Name: "in.example", Transport: "next"}, {Name: "*", Transport: "mx", AsksMX: true}}
+	for name := range o.proxies {
+		domains = append(domains, route.Domain{Name: name + ".example", Transport: name, Proxy: true})
+	}
 	table, errs := route.New(route.Config{
 		Hostname:     "gw.example.com",
 		Postmaster:   address(t, "postmaster@in.example"),
 		ContentFlows: map[string]string{"inbound": "inbound"},
-		Domains: []route.Domain{
-			{Name: "in.example", Transport: "next"},
-			{Name: "*", Transport: "mx", AsksMX: true},
-		},
+		Domains:      domains,
 	})
 	if len(errs) > 0 {
 		t.Fatal(errs)
@@ -78,6 +82,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		Log: slog.New(slog.DiscardHandler), Traffic: r.traffic,
 		MaxHops: o.maxHops, MaxHeaderSize: o.maxHeader,
 		Content: o.content, Queued: map[string]bool{"inbound": o.queued}, Users: o.users,
+		Proxies: o.proxies, DeferMixed: map[string]bool{"inbound": o.deferMixed},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -283,7 +288,7 @@ type transaction struct {
 
 type trafficSpy struct{ lines []transaction }
 
-func (s *trafficSpy) SMTPTransaction(env *mail.Envelope, d mail.Decision, r mail.Reply, _ time.Duration) {
+func (s *trafficSpy) SMTPTransaction(env *mail.Envelope, d mail.Decision, r mail.Reply, _ time.Duration, _ ...mail.Outcome) {
 	s.lines = append(s.lines, transaction{env.ID, d, r})
 }
 

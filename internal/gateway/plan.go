@@ -25,25 +25,29 @@ const (
 func (g *Gateway) plan(m mail.Message, header *message.Header, seen *inspection, first uint16) []*mail.QueueItem {
 	p := planner{env: m.Envelope, next: first}
 	for i := range m.Envelope.Recipients {
-		r := &m.Envelope.Recipients[i]
-		if r.Verdict == nil {
-			p.add(*r, nil)
-			continue
-		}
-		switch r.Verdict.Action {
-		case mail.ActionDiscard:
-			g.planCopies(&p, r, header, seen)
-		case mail.ActionReject, mail.ActionDefer:
-			// Only with PRDR: the client was told about this recipient alone.
-		case mail.ActionQuarantine:
-			p.addQuarantine(*r)
-			g.planCopies(&p, r, header, seen)
-		default:
-			g.planDelivery(&p, r, header, seen)
-		}
+		g.planOne(&p, &m.Envelope.Recipients[i], header, seen)
 	}
 	p.addOthers()
 	return p.items
+}
+
+// planOne plans what becomes of the message for one recipient.
+func (g *Gateway) planOne(p *planner, r *mail.Recipient, header *message.Header, seen *inspection) {
+	if r.Verdict == nil {
+		g.planDelivery(p, r, header, seen)
+		return
+	}
+	switch r.Verdict.Action {
+	case mail.ActionDiscard:
+		g.planCopies(p, r, header, seen)
+	case mail.ActionReject, mail.ActionDefer:
+		// Only with PRDR: the client was told about this recipient alone.
+	case mail.ActionQuarantine:
+		p.addQuarantine(*r)
+		g.planCopies(p, r, header, seen)
+	default:
+		g.planDelivery(p, r, header, seen)
+	}
 }
 
 // planCopies plans what others get of a message that its recipient does not get.
@@ -56,21 +60,35 @@ func (g *Gateway) planCopies(p *planner, r *mail.Recipient, header *message.Head
 // planDelivery plans what a recipient gets, and who else gets it.
 func (g *Gateway) planDelivery(p *planner, r *mail.Recipient, header *message.Header, seen *inspection) {
 	v := r.Verdict
-	if v.Transport != "" {
-		other := *r
-		g.reroute(&other, v.Transport)
-		r = &other
+	if v == nil {
+		p.add(*r, nil)
+		return
 	}
-	edits := g.editsFor(p.env, v, header, seen)
+	if len(v.Redirect) == 0 {
+		to := *r
+		if v.Transport != "" {
+			g.reroute(&to, v.Transport)
+		}
+		p.add(to, g.editsFor(p.env, v, header, seen))
+	}
+	g.planRest(p, r, header, seen)
+}
+
+// planRest plans what a message leaves behind that its recipient gets: the original
+// of what he gets less of, and copies for others.
+func (g *Gateway) planRest(p *planner, r *mail.Recipient, header *message.Header, seen *inspection) {
+	v := r.Verdict
+	if v == nil {
+		return
+	}
 	if seen != nil && len(v.Strip) > 0 {
 		whole := *r
 		whole.Verdict = originalOf(v, seen)
 		p.addQuarantine(whole)
 	}
-	if len(v.Redirect) == 0 {
-		p.add(*r, edits)
+	if to := append(slices.Clone(v.Redirect), v.Copy...); len(to) > 0 {
+		p.addAll(*r, g.others(p.env, to, v), g.editsFor(p.env, v, header, seen))
 	}
-	p.addAll(*r, g.others(p.env, append(slices.Clone(v.Redirect), v.Copy...), v), edits)
 }
 
 // originalOf is the verdict about the message as it came, of which a recipient gets

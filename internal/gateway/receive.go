@@ -34,6 +34,7 @@ func (in *Intake) Abort() { in.body.Abort() }
 // Commit is the way of a message that has arrived whole. The engine has filled
 // in the envelope's facts; the reply goes to the final dot.
 func (in *Intake) Commit(ctx context.Context) mail.Reply {
+	defer in.g.Reset(in.env)
 	m := mail.Message{Envelope: in.env, Body: in.body.Body()}
 	header, refused := in.g.readHeader(m)
 	if refused.Act == mail.Accept {
@@ -66,7 +67,7 @@ func (in *Intake) Commit(ctx context.Context) mail.Reply {
 	}
 	tell := in.g.countUser(in.env)
 	in.g.holdForUser(in.env)
-	return in.kept(ctx, in.keep(ctx, m, in.g.plan(m, header, seen, 1)), tell)
+	return in.kept(ctx, in.finish(ctx, m, header, seen), tell)
 }
 
 // kept tells the postmaster, where that is due, of a message that is durable.
@@ -90,14 +91,14 @@ func (in *Intake) keep(ctx context.Context, m mail.Message, items []*mail.QueueI
 	}
 	if len(items) == 0 {
 		in.body.Abort()
-		return in.g.accepted(in)
+		return in.g.accepted(in, mail.ReplyQueued.Reply().WithID(in.env.ID))
 	}
 	// 250 means safe: from here on the message survives a crash, or was never taken.
 	if err := in.body.Commit(in.env, items); err != nil {
 		return in.g.refused(in, deferral(err))
 	}
 	in.g.cfg.Queue.Add(m, items)
-	return in.g.accepted(in)
+	return in.g.accepted(in, mail.ReplyQueued.Reply().WithID(in.env.ID))
 }
 
 // keepForLater makes the message durable for the scanner.
@@ -173,21 +174,24 @@ func split(env *mail.Envelope) []*mail.QueueItem {
 }
 
 // accepted tells the client that its message is safe.
-func (g *Gateway) accepted(in *Intake) mail.Reply {
-	reply := mail.ReplyQueued.Reply().WithID(in.env.ID)
+func (g *Gateway) accepted(in *Intake, reply mail.Reply, passed ...mail.Outcome) mail.Reply {
 	g.charge(&in.env.Session, in.env, ChargeBytes, in.env.Size)
-	g.cfg.Traffic.SMTPTransaction(in.env, mail.Decision{}, reply, time.Since(in.env.Received))
+	g.cfg.Traffic.SMTPTransaction(in.env, mail.Decision{}, reply, time.Since(in.env.Received), passed...)
 	if g.cfg.Sent != nil {
 		g.cfg.Sent(in.env)
 	}
 	return reply
 }
 
-// refused tells the client that its message was not taken.
-func (g *Gateway) refused(in *Intake, d mail.Decision) mail.Reply {
+// refused tells the client that its message was not taken: in the words of upstreams
+// where it was passed on to some.
+func (g *Gateway) refused(in *Intake, d mail.Decision, passed ...mail.Outcome) mail.Reply {
 	in.body.Abort()
 	in.answers = nil
-	reply := d.Reply.WithID(in.env.ID)
-	g.cfg.Traffic.SMTPTransaction(in.env, d, reply, time.Since(in.env.Received))
+	reply := d.Reply
+	if len(passed) == 0 {
+		reply = reply.WithID(in.env.ID)
+	}
+	g.cfg.Traffic.SMTPTransaction(in.env, d, reply, time.Since(in.env.Received), passed...)
 	return reply
 }

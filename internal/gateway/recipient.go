@@ -37,6 +37,11 @@ func (g *Gateway) Rcpt(ctx context.Context, env *mail.Envelope, r *mail.Recipien
 	}
 	d.Delay = max(d.Delay, before.Delay)
 	d.Findings = append(before.Findings, d.Findings...)
+	if d.Act == mail.Accept {
+		if d = g.pass(ctx, env, r, d); d.Act == mail.Reject && d.Reply.Enhanced == noSuchUser {
+			g.unknownRecipient(st, s)
+		}
+	}
 	if d.Act == mail.Accept && len(all) > 1 {
 		env.Recipients = route.Join(env.Recipients, all[1:]...)
 	}
@@ -105,6 +110,7 @@ func (g *Gateway) decideRecipient(ctx context.Context, st *Stage, in *policy.Inp
 
 // reroute sends a recipient another way.
 func (g *Gateway) reroute(r *mail.Recipient, transport string) {
+	r.Route.Proxy = r.Route.Proxy && r.Route.Transport == transport
 	r.Route.Transport, r.Route.NextHop = transport, ""
 	if g.cfg.ByDomain[transport] {
 		r.Route.NextHop = r.Address.Domain

@@ -22,6 +22,10 @@ type visit struct {
 	// transaction that the latter are about.
 	session, transaction map[string]*policy.Report
 	message              mail.ID
+	// passages are the transactions with upstreams, by transport, for the message that
+	// passing names.
+	passages map[string]*passage
+	passing  mail.ID
 }
 
 // of returns what is kept of a session.
@@ -37,6 +41,13 @@ func (vs *visits) of(s *mail.Session) *visit {
 		vs.all[s.ID] = v
 	}
 	return v
+}
+
+// known returns what is kept of a session; nil: nothing is.
+func (vs *visits) known(s *mail.Session) *visit {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	return vs.all[s.ID]
 }
 
 // forget ends the visit of a session.

@@ -16,9 +16,10 @@ const maxListed = 20
 
 // SMTPTransaction writes the line for one mail that passed the SMTP proxy: to
 // smtp_proxy.log, and to mail.log, which holds everything. d is the verdict, r
-// the reply that the client got, took the time from MAIL to the reply. It is
-// written at every log level.
-func (l *Logs) SMTPTransaction(env *mail.Envelope, d mail.Decision, r mail.Reply, took time.Duration) {
+// the reply that the client got, took the time from MAIL to the reply. live is
+// what became of those to whom it was passed through. It is written at every log
+// level.
+func (l *Logs) SMTPTransaction(env *mail.Envelope, d mail.Decision, r mail.Reply, took time.Duration, live ...mail.Outcome) {
 	record := slog.NewRecord(time.Now(), slog.LevelInfo, "mail", 0)
 	s := &env.Session
 	record.AddAttrs(
@@ -41,12 +42,31 @@ func (l *Logs) SMTPTransaction(env *mail.Envelope, d mail.Decision, r mail.Reply
 	record.AddAttrs(
 		slog.String("destination", listDestinations(env.Recipients)),
 		slog.String("reply", r.String()),
+	)
+	addLive(&record, live)
+	record.AddAttrs(
 		slog.Time("received", env.Received),
 		slog.Duration("took", took.Round(time.Microsecond)),
 	)
 	// Handle, and not a Logger: the level of the configuration does not apply.
 	// It never fails.
 	_ = l.transactions.Handle(context.Background(), record)
+}
+
+// addLive names the servers that a message was passed through to, and what they said,
+// each once.
+func addLive(r *slog.Record, live []mail.Outcome) {
+	var hosts, replies []string
+	for i := range live {
+		if host := live[i].Host; host != "" && !slices.Contains(hosts, host) && len(hosts) < maxListed {
+			hosts = append(hosts, host)
+		}
+		if reply := live[i].Reply.String(); !slices.Contains(replies, reply) && len(replies) < maxListed {
+			replies = append(replies, reply)
+		}
+	}
+	addIfSet(r, "host", strings.Join(hosts, ","))
+	addIfSet(r, "upstream_reply", strings.Join(replies, "; "))
 }
 
 // verdictOf is what was decided, in a word: what the session was told, or what the

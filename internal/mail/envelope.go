@@ -158,6 +158,9 @@ type Route struct {
 	// NextHop is the domain whose MX is asked; "" where the transport itself
 	// says where to go.
 	NextHop string `json:"next_hop,omitempty"`
+	// Proxy says that the message is passed through while the client waits, and not
+	// queued.
+	Proxy bool `json:"proxy,omitempty"`
 	// Flow is the content flow that decides about mail for this recipient; "" for
 	// none: nothing is scanned.
 	Flow string `json:"flow,omitempty"`

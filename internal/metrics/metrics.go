@@ -33,9 +33,10 @@ type Metrics struct {
 	commits    *prometheus.CounterVec
 	commitTime prometheus.Histogram
 
-	scan   scanMetrics
-	stages stageMetrics
-	logins *prometheus.CounterVec
+	scan      scanMetrics
+	stages    stageMetrics
+	logins    *prometheus.CounterVec
+	upstreams upstreamMetrics
 	// heldForUsers counts what exceeded a limit of its user.
 	heldForUsers *prometheus.CounterVec
 
@@ -59,6 +60,7 @@ func New(build Build) *Metrics {
 	m.addScan()
 	m.addStages()
 	m.addLogins()
+	m.addUpstreams()
 	m.reloads = m.counterVec("gatepost_config_reloads_total", "Reloads of the configuration, by result: ok or error.", "result")
 	m.reloadOK = m.gauge("gatepost_config_last_reload_successful", "Whether the last load of the configuration worked: 1 or 0.")
 	m.lastReloadAt = m.gauge("gatepost_config_last_success_timestamp_seconds", "When the configuration in use was loaded, Unix time.")

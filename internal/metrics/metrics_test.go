@@ -27,6 +27,7 @@ func full() *Metrics {
 	m.WatchCertificates(func() []Certificate {
 		return []Certificate{{"a.pem", time.Unix(1000, 0)}, {"a.pem", time.Unix(1000, 0)}}
 	})
+	m.WatchUpstreams(func() []UpstreamStats { return []UpstreamStats{{"exchange", "mail", "192.0.2.1:25", 5, 2}} })
 	m.WatchChecks(func() map[string]bool { return map[string]bool{"clamav": false, "store": true} })
 	return m
 }
@@ -57,6 +58,11 @@ func TestWhatIsObservedIsScraped(t *testing.T) {
 	m.StageDecided("ip", "dnsbl", mail.Reject)
 	m.Login("submission", LoginFailed)
 	m.HeldForUser("submission")
+	u := m.Upstream("exchange")
+	u.Session("mail", false, time.Millisecond)
+	u.Session("mail", true, 0)
+	u.Failed("mail", "connect")
+	u.Waited(time.Second, true)
 	m.ReportDropped("exchange")
 	m.Committed(time.Millisecond, nil)
 	m.Committed(time.Millisecond, errors.New("x"))
@@ -69,6 +75,11 @@ func TestWhatIsObservedIsScraped(t *testing.T) {
 		`gatepost_check_answers_total{block="dnsbl",result="match",stage="connect"} 1`,
 		`gatepost_check_duration_seconds_count{block="dnsbl",stage="connect"} 1`,
 		`gatepost_stage_decisions_total{block="dnsbl",decision="reject",flow="ip"} 1`,
+		`gatepost_upstream_sessions_total{host="mail",reused="false",transport="exchange"} 1`,
+		`gatepost_upstream_open_duration_seconds_count{transport="exchange"} 1`,
+		`gatepost_upstream_failures_total{host="mail",stage="connect",transport="exchange"} 1`,
+		`gatepost_upstream_waits_total{granted="true",transport="exchange"} 1`,
+		`gatepost_upstream_sessions{address="192.0.2.1:25",host="mail",state="busy",transport="exchange"} 3`,
 		`gatepost_part_up{part="clamav"} 0`,
 		`gatepost_build_info{go_version="go1.26",revision="abc",version="1.2.3"} 1`,
 		`gatepost_smtp_sessions_total{listener="inbound"} 2`,
@@ -127,6 +138,9 @@ func TestEveryMetricOfOursIsInTheTableAndEveryRowIsScraped(t *testing.T) {
 	m.Committed(0, nil)
 	m.Scanned("clamav", mail.Clean, 0)
 	m.Decided("f", mail.ActionDeliver, "")
+	m.Upstream("t").Session("h", false, 0)
+	m.Upstream("t").Failed("h", "mail")
+	m.Upstream("t").Waited(0, false)
 	m.Checked("connect", "dnsbl", mail.Clean, 0)
 	m.StageDecided("f", "", mail.Accept)
 	m.Login("l", LoginOK)

@@ -32,6 +32,8 @@ type Destination struct {
 	Transport string `json:"transport"`
 	NextHop   string `json:"next_hop,omitempty"`
 	Flow      string `json:"flow,omitempty"`
+	// Proxy says that it is passed through while the client waits.
+	Proxy bool `json:"proxy,omitempty"`
 	// Copy says that it is an automatic BCC.
 	Copy bool `json:"copy,omitempty"`
 }
@@ -53,7 +55,7 @@ func (t *Table) Explain(ctx context.Context, listener string, s *mail.Session, a
 		r := &all[i]
 		to := Destination{
 			Address: r.Address.String(), Domain: r.Route.Domain, Transport: r.Route.Transport,
-			NextHop: r.Route.NextHop, Flow: r.Route.Flow, Copy: r.Original.Key() != a.Key(),
+			NextHop: r.Route.NextHop, Flow: r.Route.Flow, Proxy: r.Route.Proxy, Copy: r.Original.Key() != a.Key(),
 		}
 		if t.rewrite != nil && t.rewrite.Leaves(to.Transport) {
 			sent, err := t.rewrite.Outgoing(ctx, r.Address, trace)

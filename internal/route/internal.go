@@ -63,6 +63,7 @@ func (t *Table) mapRoute(ctx context.Context, tables *rewrite.Engine, to mail.Ad
 	if !ok || err != nil {
 		return err
 	}
+	route.Proxy = route.Proxy && route.Transport == hop.Transport
 	route.Transport, route.NextHop = hop.Transport, ""
 	if t.asksMX[hop.Transport] {
 		route.NextHop = to.Domain

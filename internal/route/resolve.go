@@ -36,6 +36,10 @@ func (t *Table) Resolve(ctx context.Context, listener string, s *mail.Session, r
 	defer cancel()
 	all, d := q.resolve(ctx, *r)
 	if d.Act == mail.Accept {
+		for i := range all {
+			// One answer of a next hop can't stand for several recipients.
+			all[i].Route.Proxy = all[i].Route.Proxy && len(all) == 1
+		}
 		*r = all[0]
 		for i := range all[1:] {
 			all[1+i].Member = !all[1+i].Copy
@@ -244,7 +248,7 @@ func (q *query) catchAll(ctx context.Context, e *entry, r mail.Recipient) ([]mai
 // send fills in the route of a recipient that the entry takes.
 func (q *query) send(ctx context.Context, e *entry, r *mail.Recipient) mail.Decision {
 	r.Route = e.route(r.Address)
-	r.Route.Flow = q.flow(e)
+	r.Route.Flow, r.Route.Proxy = q.flow(e), e.Proxy
 	if err := q.mapTransport(ctx, r); err != nil {
 		return later(err)
 	}

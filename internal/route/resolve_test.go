@@ -18,6 +18,48 @@ import (
 	"gatepost/internal/smtp"
 )
 
+// Mail to one recipient of a domain that is passed through is; where one answer would
+// have to stand for several, or the transport map leads elsewhere, it is relayed.
+func TestWhoIsPassedThrough(t *testing.T) {
+	engine, errs := rewrite.New(rewrite.Config{
+		Virtual:      []rewrite.Table{{Lines: []string{"all@live.example a@live.example, b@live.example", "one@live.example a@live.example"}}},
+		TransportMap: []rewrite.Table{{Lines: []string{"far@live.example other:", "near@live.example live:"}}},
+		BCC:          []rewrite.Table{{Lines: []string{"watched@live.example archive@relayed.example"}}},
+		Ours:         func(string) bool { return true }, HasTransport: func(string) bool { return true },
+	})
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	table, errs := New(Config{Hostname: "gw.example.com", Rewrite: engine, Domains: []Domain{
+		{Name: "live.example", Transport: "live", Proxy: true}, {Name: "relayed.example", Transport: "next"},
+	}})
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	for local, want := range map[string]bool{
+		"a": true, "one": true, "near": true, "all": false, "far": false, "watched": false, "c@relayed.example": false,
+	} {
+		domain := "live.example"
+		if l, d, ok := strings.Cut(local, "@"); ok {
+			local, domain = l, d
+		}
+		a := mail.Address{Local: local, Domain: domain, Raw: local + "@" + domain}
+		r := mail.Recipient{Address: a, Original: a}
+		all, d := table.Resolve(t.Context(), "inbound", &mail.Session{}, &r)
+		if d.Act != mail.Accept || r.Route.Proxy != want {
+			t.Errorf("%s: passed through %v, want %v (%v %v)", a.Raw, r.Route.Proxy, want, d.Act, d.Reason)
+		}
+		for i := range all {
+			if all[i].Route.Proxy != want {
+				t.Errorf("%s: %s is passed through: %v", a.Raw, all[i].Address.Raw, all[i].Route.Proxy)
+			}
+		}
+	}
+	if way, err := table.RouteInternal(mail.Address{Local: "a", Domain: "live.example", Raw: "a@live.example"}); err != nil || way.Proxy || way.Transport != "live" {
+		t.Errorf("mail of our own: %+v, %v", way, err)
+	}
+}
+
 // directory knows some recipients.
 type directory struct {
 	known string // addresses, each with a space behind it

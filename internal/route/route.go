@@ -81,6 +81,10 @@ type Domain struct {
 	// recipient's domain, so that each domain is a destination of its own.
 	Transport string
 	AsksMX    bool
+	// Proxy says that mail is passed through while its client waits. That goes for
+	// those whom RCPT alone leads to: members of aliases, copies and those whom the
+	// transport map sends elsewhere are relayed.
+	Proxy bool
 	// RecipientFiles list the known recipients, and Sources know of more; without
 	// any of them all are known. Files are asked first, and what one knows needs no
 	// other.

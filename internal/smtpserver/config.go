@@ -66,6 +66,10 @@ type Config struct {
 	Disable    smtp.Extensions
 	BinaryMIME bool
 
+	// Offer, where set, is asked at each EHLO and HELO what may be promised to the
+	// client now, of the extensions that this server has itself. It must not wait.
+	Offer func(own smtp.Extensions) Offer
+
 	LineEndings LineEndings
 
 	// Pregreet is for bytes before the greeting, which is held back for
@@ -102,6 +106,16 @@ type Config struct {
 	// HandshakeTimeout is for TLS handshakes and PROXY headers; default 30 s, at
 	// most 60 s. WriteTimeout is for a reply to leave; default 1 min.
 	HandshakeTimeout, WriteTimeout time.Duration
+}
+
+// Offer is what a server may promise in the name of those behind it.
+type Offer struct {
+	Extensions smtp.Extensions
+	// MessageSize in bytes and Recipients of a message bound what is announced, 0 not
+	// at all. A larger SIZE in MAIL is refused; who does not declare it is held to the
+	// limits of the Config only.
+	MessageSize int64
+	Recipients  int
 }
 
 // maxAuthLine is RFC 4954 §4's limit for AUTH and its continuation lines.

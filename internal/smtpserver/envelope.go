@@ -19,13 +19,13 @@ func (s *session) mail(arg []byte) mail.Decision {
 	case s.tx.env != nil:
 		return s.say(mail.ReplyNestedMail)
 	}
-	args, err := smtp.ParseMail(string(arg), s.set.extensions)
+	args, err := smtp.ParseMail(string(arg), s.offer.Extensions)
 	switch {
 	case err != nil:
 		return s.say(argumentReply(err, mail.ReplyBadSenderAddress))
 	case args.RequireTLS && !s.sess.TLS.Active():
 		return s.say(mail.ReplyNeedRequireTLS)
-	case args.Size > s.set.MaxMessageSize:
+	case args.Size > s.offer.MessageSize:
 		// RFC 1870 §6.1
 		return s.say(mail.ReplyTooBig)
 	}
@@ -72,7 +72,7 @@ func (s *session) rcpt(arg []byte) mail.Decision {
 		// RFC 5321 §4.5.3.1.10: the client sends the rest in another transaction.
 		return s.say(mail.ReplyTooManyRcpts)
 	}
-	args, err := smtp.ParseRcpt(string(arg), s.set.extensions, env.SMTPUTF8)
+	args, err := smtp.ParseRcpt(string(arg), s.offer.Extensions, env.SMTPUTF8)
 	if err != nil {
 		s.tx.refused++
 		return s.say(argumentReply(err, mail.ReplyBadAddress))

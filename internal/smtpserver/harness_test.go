@@ -222,6 +222,7 @@ type scriptedHooks struct {
 	sessions []mail.Session // as End saw them
 	sums     []Summary
 	passwds  []string
+	resets   []string // senders of transactions that ended without a message
 	// For single tests: what Connect says, what Open and Write fail with, and what
 	// a commit waits for.
 	connect   mail.Decision
@@ -237,7 +238,7 @@ type scriptedHooks struct {
 }
 
 func (h *scriptedHooks) all() Hooks {
-	return Hooks{Connect: h, Helo: h, Auth: h, Mail: h, Rcpt: h, Data: h, Intake: h, End: h, Refused: h, LoginFailed: h}
+	return Hooks{Connect: h, Helo: h, Auth: h, Mail: h, Rcpt: h, Data: h, Intake: h, Reset: h, End: h, Refused: h, LoginFailed: h}
 }
 
 func (h *scriptedHooks) count(what string) {
@@ -465,4 +466,11 @@ func testTLS(t testing.TB) *tls.Config {
 		t.Fatal(err)
 	}
 	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}
+}
+
+// Reset implements ResetHook.
+func (h *scriptedHooks) Reset(env *mail.Envelope) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.resets = append(h.resets, env.Sender.Local)
 }

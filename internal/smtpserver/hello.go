@@ -1,6 +1,7 @@
 package smtpserver
 
 import (
+	"fmt"
 	"strings"
 
 	"gatepost/internal/mail"
@@ -18,6 +19,7 @@ func (s *session) hello(c smtp.Command) mail.Decision {
 	}
 	s.resetTransaction()
 	first := !s.helo
+	s.offer = s.set.offer()
 	s.sess.Helo, s.sess.ESMTP = name, c.Verb == smtp.VerbEHLO
 	var d mail.Decision
 	if h := s.set.hooks.Helo; h != nil {
@@ -52,7 +54,7 @@ func (s *session) extensionLines() []string {
 		}
 	}
 	add(smtp.ExtPipelining, "PIPELINING")
-	add(smtp.ExtSize, s.set.sizeLine)
+	add(smtp.ExtSize, fmt.Sprintf("SIZE %d", s.offer.MessageSize))
 	add(smtp.Ext8BitMIME, "8BITMIME")
 	add(smtp.ExtSMTPUTF8, "SMTPUTF8")
 	add(smtp.ExtChunking, "CHUNKING")
@@ -63,7 +65,7 @@ func (s *session) extensionLines() []string {
 	add(smtp.ExtAuth, s.set.authLine)
 	add(smtp.ExtRequireTLS, "REQUIRETLS")
 	add(smtp.ExtPRDR, "PRDR")
-	add(smtp.ExtLimits, s.set.limitsLine)
+	add(smtp.ExtLimits, fmt.Sprintf("LIMITS RCPTMAX=%d", s.offer.Recipients))
 	add(smtp.ExtXClient, "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT")
 	return lines
 }
@@ -74,17 +76,17 @@ func (s *session) offers(e smtp.Extensions) bool {
 	case smtp.ExtXClient:
 		return s.xclient
 	case smtp.ExtStartTLS:
-		return s.set.extensions.Has(e) && !s.sess.TLS.Active()
+		return s.offer.Extensions.Has(e) && !s.sess.TLS.Active()
 	case smtp.ExtAuth:
-		return s.set.extensions.Has(e) && s.mayAuth()
+		return s.offer.Extensions.Has(e) && s.mayAuth()
 	case smtp.ExtRequireTLS:
 		// RFC 8689 §2: only within TLS.
-		return s.set.extensions.Has(e) && s.sess.TLS.Active()
+		return s.offer.Extensions.Has(e) && s.sess.TLS.Active()
 	case smtp.ExtBinaryMIME:
 		// RFC 3030 §3: not without CHUNKING.
-		return s.set.extensions.Has(e | smtp.ExtChunking)
+		return s.offer.Extensions.Has(e | smtp.ExtChunking)
 	}
-	return s.set.extensions.Has(e)
+	return s.offer.Extensions.Has(e)
 }
 
 // limitLines allows the longer lines of AUTH for as long as AUTH is possible.

@@ -21,6 +21,7 @@ type Hooks struct {
 	Rcpt    RcptHook
 	Data    DataHook
 	Intake  IntakeOpener
+	Reset   ResetHook
 	End     EndHook
 	// Refused and LoginFailed are told what a client did wrong, as it happens.
 	Refused     RefusedHook
@@ -61,6 +62,13 @@ type RcptHook interface {
 // DataHook decides before the 354, or before the first chunk of BDAT is taken.
 type DataHook interface {
 	Data(ctx context.Context, env *mail.Envelope) mail.Decision
+}
+
+// ResetHook is told when a transaction ends without its message being committed: by
+// RSET, EHLO and the like, because the client is gone, or because the message was
+// refused before Commit. It must not wait.
+type ResetHook interface {
+	Reset(env *mail.Envelope)
 }
 
 // IntakeOpener makes a place for one message. env stays the intake's until Commit

@@ -224,6 +224,7 @@ func (s *session) commit() mail.Decision {
 	}
 	s.tx.env.Session = s.withFindings()
 	facts := r.dec.Facts()
+	s.tx.committed = true
 	reply := r.intake.Commit(s.srv.commitCtx, facts)
 	if c := reply.Code / 100; c != 2 && c != 4 && c != 5 {
 		reply = s.srv.replies[mail.ReplyLocalError]

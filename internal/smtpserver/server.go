@@ -52,8 +52,6 @@ type settings struct {
 	Config
 	hooks      Hooks
 	extensions smtp.Extensions
-	sizeLine   string // EHLO's "SIZE n"
-	limitsLine string // EHLO's "LIMITS RCPTMAX=n"
 	authLine   string // EHLO's "AUTH …"
 }
 
@@ -67,10 +65,25 @@ func newSettings(c Config, h Hooks) (*settings, error) {
 		s.Auth[i] = strings.ToUpper(m)
 	}
 	s.extensions = s.Config.extensions(h)
-	s.sizeLine = fmt.Sprintf("SIZE %d", s.MaxMessageSize)
-	s.limitsLine = fmt.Sprintf("LIMITS RCPTMAX=%d", s.MaxRecipients)
 	s.authLine = "AUTH " + strings.Join(s.Auth, " ")
 	return s, nil
+}
+
+// offer is what a client is promised now.
+func (s *settings) offer() Offer {
+	all := Offer{s.extensions, s.MaxMessageSize, s.MaxRecipients}
+	if s.Offer == nil {
+		return all
+	}
+	o := s.Offer(s.extensions)
+	o.Extensions &= s.extensions
+	if o.MessageSize <= 0 || o.MessageSize > s.MaxMessageSize {
+		o.MessageSize = s.MaxMessageSize
+	}
+	if o.Recipients <= 0 || o.Recipients > s.MaxRecipients {
+		o.Recipients = s.MaxRecipients
+	}
+	return o
 }
 
 // New returns a server. It fails when the configuration lacks something.

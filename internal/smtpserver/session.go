@@ -31,6 +31,7 @@ type session struct {
 	xclient bool         // may send XCLIENT, now and after an XCLIENT
 
 	helo    bool       // HELO or EHLO was accepted
+	offer   Offer      // what the last of them promised
 	refused mail.Reply // service is refused: every command gets this
 	// refusedLast says that the first one to get it is the last.
 	refusedLast bool
@@ -54,10 +55,12 @@ type transaction struct {
 	// findings are what hooks saw of this transaction. Only at its end are they in
 	// env.Session: what one recipient counted is not the next one's.
 	findings []mail.Finding
+	// committed says that the message was handed over: the reset hook has no part in it.
+	committed bool
 }
 
 func newSession(srv *Server, set *settings, conn net.Conn) *session {
-	s := &session{set: set}
+	s := &session{set: set, offer: set.offer()}
 	s.wire = wire{srv: srv, raw: conn, conn: conn, writeTimeout: set.WriteTimeout}
 	s.in = smtp.NewLineReader(&s.wire, lineBuffer, set.MaxCommandLine)
 	s.sess = mail.Session{
@@ -287,6 +290,10 @@ func (s *session) endBecause(reason string) {
 // resetTransaction forgets the envelope, and the message if there is one.
 func (s *session) resetTransaction() {
 	s.rx.abort()
+	env, hook := s.tx.env, s.set.hooks.Reset
+	if env != nil && !s.tx.committed && hook != nil {
+		defer hook.Reset(env)
+	}
 	s.rx = receiver{}
 	s.tx = transaction{}
 }

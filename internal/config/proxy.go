@@ -1,0 +1,74 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+)
+
+// checkProxy wants that what is passed through can be.
+func (v *validator) checkProxy() {
+	proxied := map[Name]bool{}
+	for i := range v.cfg.Domains {
+		d := &v.cfg.Domains[i]
+		if d.Delivery != "proxy" {
+			continue
+		}
+		proxied[d.Transport] = true
+		v.checkProxyListeners(d)
+		v.checkProxyRewriting(d)
+		t := v.transport(d.Transport)
+		switch {
+		case t == nil || !v.ok(&t.Kind):
+		case t.Kind != "smtp":
+			v.report(ruleProxy, &d.Delivery, fmt.Sprintf("the transport %q is of kind %q, through which nothing can be passed while a client waits", t.Name, t.Kind), `use one of kind "smtp", or write delivery = "relay"`)
+		case t.TLS == "dane":
+			v.report(ruleProxy, &t.TLS, fmt.Sprintf("mail for %s is passed through, for which there is no DANE", d.Name), `write tls = "verify" or "require"`)
+		}
+	}
+	for i := range v.cfg.Transports {
+		t := &v.cfg.Transports[i]
+		if t.Kind != "smtp" || proxied[t.Name] {
+			continue
+		}
+		for _, key := range []struct {
+			field *string
+			plain string
+		}{{&t.IfUnreachable, "defer"}, {&t.ClientIdentity, "none"}} {
+			if *key.field != key.plain {
+				v.report(ruleUnusedKey, key.field, `is set, but no domain with delivery = "proxy" has this transport`, "take it out")
+			}
+		}
+	}
+}
+
+// checkProxyListeners finds listeners that answer before there is something to pass
+// through.
+func (v *validator) checkProxyListeners(d *Domain) {
+	for i := range v.cfg.Listeners {
+		l := &v.cfg.Listeners[i]
+		if l.Processing == "queued" && (d.Listener == "*" || d.Listener == l.Name) {
+			v.report(ruleProxy, &d.Delivery, fmt.Sprintf("the listener %q answers before a message is scanned: nothing can be passed through", l.Name), `write processing = "inline" there, or delivery = "relay" here`)
+		}
+	}
+}
+
+// checkProxyRewriting finds changes that are made when mail leaves the queue: the
+// upstream is told sender and recipients before that could be.
+func (v *validator) checkProxyRewriting(d *Domain) {
+	r := &v.cfg.Rewrite
+	switch {
+	case len(r.Generic) > 0 && (len(r.GenericTransports) == 0 || slices.Contains(r.GenericTransports, d.Transport)):
+		v.report(ruleProxy, &d.Delivery, fmt.Sprintf("the table generic of [rewrite] is for mail through %q as well, and nothing is rewritten in what is passed through", d.Transport), `write the others into generic_transports, or delivery = "relay"`)
+	case d.Name == "*" && v.cfg.SRS.SecretFile != "":
+		v.report(ruleProxy, &d.Delivery, "[srs] is for mail to strangers, and nothing is rewritten in what is passed through", `write delivery = "relay"`)
+	}
+}
+
+// transport finds a transport by name; nil: there is none.
+func (v *validator) transport(name Name) *Transport {
+	i := slices.IndexFunc(v.cfg.Transports, func(t Transport) bool { return t.Name == name })
+	if i < 0 || name == "" {
+		return nil
+	}
+	return &v.cfg.Transports[i]
+}
