@@ -72,10 +72,11 @@ func (c *greylistListCmd) query() url.Values {
 
 // Run implements the subcommand.
 func (c *greylistListCmd) Run(t *terminal) error {
-	switch {
-	case c.Limit < 0:
-		return usageError{fmt.Errorf("--limit %d: must not be negative", c.Limit)}
-	case c.Waiting && c.Passed:
+	list := listing{path: "/api/v1/greylist", query: c.query(), cursor: "cursor", limit: c.Limit}
+	if err := list.check(); err != nil {
+		return err
+	}
+	if c.Waiting && c.Passed {
 		return usageError{errors.New("--waiting and --passed: nothing is both")}
 	}
 	g, done, err := c.open()
@@ -87,26 +88,7 @@ func (c *greylistListCmd) Run(t *terminal) error {
 	if c.JSON {
 		out = &rowArray[store.GreylistEntry]{t: t}
 	}
-	query := c.query()
-	for left := c.Limit; ; {
-		size := admin.MaxPage
-		if c.Limit > 0 {
-			size = min(size, left)
-		}
-		query.Set("limit", strconv.Itoa(size))
-		var page admin.GreylistPage
-		if err := g.get("/api/v1/greylist", query, &page); err != nil {
-			return err
-		}
-		if err := out.rows(page.Items); err != nil {
-			return err
-		}
-		left -= len(page.Items)
-		if page.Next == "" || c.Limit > 0 && left <= 0 {
-			return out.end()
-		}
-		query.Set("cursor", page.Next)
-	}
+	return printPages(g, list, out)
 }
 
 // greylistTable prints entries for people.

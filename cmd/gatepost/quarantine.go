@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 
 	"gatepost/internal/admin"
 	"gatepost/internal/quarantine"
@@ -66,8 +65,9 @@ func (c *quarantineListCmd) query() url.Values {
 
 // Run implements the subcommand.
 func (c *quarantineListCmd) Run(t *terminal) error {
-	if c.Limit < 0 {
-		return usageError{fmt.Errorf("--limit %d: must not be negative", c.Limit)}
+	list := listing{path: "/api/v1/quarantine", query: c.query(), cursor: "cursor", limit: c.Limit}
+	if err := list.check(); err != nil {
+		return err
 	}
 	g, done, err := c.open()
 	if err != nil {
@@ -78,26 +78,7 @@ func (c *quarantineListCmd) Run(t *terminal) error {
 	if c.JSON {
 		out = &rowArray[quarantine.Row]{t: t}
 	}
-	query := c.query()
-	for left := c.Limit; ; {
-		size := admin.MaxPage
-		if c.Limit > 0 {
-			size = min(size, left)
-		}
-		query.Set("limit", strconv.Itoa(size))
-		var page quarantine.Page
-		if err := g.get("/api/v1/quarantine", query, &page); err != nil {
-			return err
-		}
-		if err := out.rows(page.Items); err != nil {
-			return err
-		}
-		left -= len(page.Items)
-		if page.Next == "" || c.Limit > 0 && left <= 0 {
-			return out.end()
-		}
-		query.Set("cursor", page.Next)
-	}
+	return printPages(g, list, out)
 }
 
 type quarantineShowCmd struct {

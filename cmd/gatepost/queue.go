@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"gatepost/internal/admin"
@@ -89,8 +88,9 @@ With --json it prints an array of objects.`
 
 // Run implements the subcommand.
 func (c *queueListCmd) Run(t *terminal) error {
-	if c.Limit < 0 {
-		return usageError{fmt.Errorf("--limit %d: must not be negative", c.Limit)}
+	list := listing{path: "/api/v1/queue/items", query: c.selector().Values(), cursor: "after", limit: c.Limit}
+	if err := list.check(); err != nil {
+		return err
 	}
 	g, done, err := c.open()
 	if err != nil {
@@ -101,26 +101,7 @@ func (c *queueListCmd) Run(t *terminal) error {
 	if c.JSON {
 		out = &rowArray[queue.Row]{t: t}
 	}
-	query := c.selector().Values()
-	for left := c.Limit; ; {
-		size := admin.MaxPage
-		if c.Limit > 0 {
-			size = min(size, left)
-		}
-		query.Set("limit", strconv.Itoa(size))
-		var page admin.Page
-		if err := g.get("/api/v1/queue/items", query, &page); err != nil {
-			return err
-		}
-		if err := out.rows(page.Items); err != nil {
-			return err
-		}
-		left -= len(page.Items)
-		if page.Next == "" || c.Limit > 0 && left <= 0 {
-			return out.end()
-		}
-		query.Set("after", page.Next)
-	}
+	return printPages(g, list, out)
 }
 
 type queueShowCmd struct {
