@@ -15,7 +15,8 @@ import (
 // refused plays clients that no server wants, each with a connection and an address
 // of its own, which a PROXY header says. It prints how many of each kind were answered
 // how, and fails where one was not refused for good (or was, of those that are fine).
-// Clients that are listed are let in by a server that did not hear from the list in time.
+// Clients that are listed or early are let in by a server that is too busy to hear from
+// the list or from the client in time.
 func (s settings) refused() error {
 	kinds, err := strangers.Of(s.kind)
 	if err != nil {
@@ -108,7 +109,7 @@ func wanted(k strangers.Kind, r wire.Reply) error {
 	switch {
 	case r.Code/100 == 5 && k != strangers.Fine, r.Code == 451 && k == strangers.Fine:
 		return nil
-	case r.Positive() && (k == strangers.Listed || k == strangers.Fine):
+	case r.Positive() && (k == strangers.Listed || k == strangers.Early || k == strangers.Fine):
 		return nil
 	}
 	return fmt.Errorf("not the answer for it: %v", r)
