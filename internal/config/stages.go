@@ -65,6 +65,10 @@ func (v *validator) checkStageBlock(kind *blockKind, b *Block) {
 		}
 	case *DNSBLBlock:
 		unique(v, ruleDuplicateElement, p.Zones)
+	case *ClientReputationBlock:
+		if p.Threshold != nil && b.Acts.OnMatch == "" && b.Acts.Action == "" {
+			v.report(ruleUnusedKey, &p.Threshold, "is set, but without on_match the block only counts", `write on_match = "reject" or the like, or take it out`)
+		}
 	case *TarpitBlock:
 		if p.Delay == 0 && p.PerPoint == 0 && v.ok(&p.Delay, &p.PerPoint) {
 			v.report(ruleBadBlock, &b.Use, "makes nobody wait", `write delay = "5s" or the like`)
