@@ -80,10 +80,12 @@ next:
 	return all
 }
 
-// passes reports whether a recipient gets the message from his upstream now.
+// passes reports whether a recipient gets the message from his upstream now. A copy
+// never does: nobody named him to one, and a transaction is used as it stands only if
+// those who were named are those who get the message.
 func passes(r *mail.Recipient) bool {
 	v := r.Verdict
-	return r.Route.Proxy && (v == nil || v.Action.Delivers() && v.Transport == "" && len(v.Redirect) == 0)
+	return r.Route.Proxy && !r.Copy && (v == nil || v.Action.Delivers() && v.Transport == "" && len(v.Redirect) == 0)
 }
 
 // patienceAgain is how late in the giving of a message another session may be begun.
