@@ -6,15 +6,30 @@ import (
 	"time"
 )
 
+// Protocol is what a session speaks.
+type Protocol string
+
+// The protocols. The empty Protocol is SMTP.
+const (
+	SMTP Protocol = "smtp"
+	POP3 Protocol = "pop3"
+)
+
 // Session is what is known of one client connection. It grows as the session
 // goes on; the smtpserver owns it and hooks read it. A snapshot of it is kept
 // in each message's envelope.
 type Session struct {
 	ID       ID             `json:"id"`
 	Listener string         `json:"listener"`
+	Protocol Protocol       `json:"protocol,omitempty"`
 	Client   netip.AddrPort `json:"client"`
 	Local    netip.AddrPort `json:"local,omitzero"`
-	Started  time.Time      `json:"started,omitzero"`
+	// Original is where a connection wanted to go that the firewall diverted to us;
+	// zero for one that was made to us.
+	Original netip.AddrPort `json:"original,omitzero"`
+	// Server is the POP3 server behind the session, "host:port"; "" for SMTP.
+	Server  string    `json:"server,omitempty"`
+	Started time.Time `json:"started,omitzero"`
 	// Helo is the name that the client gave, made safe for a header; ESMTP tells
 	// EHLO from HELO.
 	Helo  string `json:"helo,omitempty"`
