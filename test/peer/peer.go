@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -58,12 +59,31 @@ func Find(program string) string {
 	if path, err := exec.LookPath(program); err == nil {
 		return path
 	}
-	for _, dir := range []string{"/usr/sbin/", "/sbin/", "/usr/local/sbin/"} {
-		if path, err := exec.LookPath(dir + program); err == nil {
+	for _, dir := range append([]string{"/usr/sbin", "/sbin", "/usr/local/sbin"}, unpacked()...) {
+		if path, err := exec.LookPath(filepath.Join(dir, program)); err == nil {
 			return path
 		}
 	}
 	return ""
+}
+
+// unpacked are the directories of programs that scripts/deps could not install
+// beside others, and only unpacked below the root of the project.
+func unpacked() []string {
+	root, err := os.Getwd()
+	if err != nil {
+		return nil
+	}
+	for {
+		if dirs, err := filepath.Glob(filepath.Join(root, ".tools/peers/*/usr/sbin")); err == nil && len(dirs) > 0 {
+			return dirs
+		}
+		parent := filepath.Dir(root)
+		if parent == root {
+			return nil
+		}
+		root = parent
+	}
 }
 
 // Result is what a program said.
