@@ -40,8 +40,9 @@ type app struct {
 	// services are what the content flows keep records in.
 	services services
 	// running ends when the process stops; what runs in the background heeds it.
-	running context.Context
-	cancel  context.CancelFunc
+	running      context.Context
+	cancel       context.CancelFunc
+	interception interception
 	// gateway is the present generation's, for reports that the queue writes.
 	gateway atomic.Pointer[gateway.Gateway]
 	// failed gets the error of a listener that ended by itself.

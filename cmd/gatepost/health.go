@@ -12,6 +12,7 @@ import (
 
 	"gatepost/internal/admin"
 	"gatepost/internal/config"
+	"gatepost/internal/intercept"
 	"gatepost/internal/metrics"
 	"gatepost/internal/queue"
 )
@@ -199,7 +200,7 @@ func (a *app) serveAdmin(cfg *config.Config) (err error) {
 }
 
 func (a *app) listenAdmin(cfg *config.Config) (net.Listener, error) {
-	l, err := a.sockets.Listen(cfg.Admin.Listen)
+	l, err := a.sockets.Listen(cfg.Admin.Listen, intercept.None)
 	if err != nil {
 		return nil, fmt.Errorf("start admin: %w", err)
 	}

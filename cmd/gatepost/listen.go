@@ -11,6 +11,7 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 
 	"gatepost/internal/config"
+	"gatepost/internal/intercept"
 )
 
 // sockets opens listening sockets, or takes those that systemd opened for us:
@@ -37,16 +38,22 @@ func inheritSockets() (*sockets, error) {
 	return s, nil
 }
 
-// Listen returns a listener for addr.
-func (s *sockets) Listen(addr config.HostPort) (net.Listener, error) {
+// Listen returns a listener for addr, to which connections may be diverted in the
+// mode.
+func (s *sockets) Listen(addr config.HostPort, mode intercept.Mode) (net.Listener, error) {
 	s.mu.Lock()
 	l := s.inherited[socketName(addr)]
 	s.mu.Unlock()
 	if l != nil {
+		if err := intercept.Divertible(l, mode); err != nil {
+			return nil, fmt.Errorf("listen on %s: %w, or Transparent=yes in the socket unit", addr, err)
+		}
 		return duplicate(l)
 	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(context.Background(), addr.Network(), addr.String())
+	l, err := intercept.Listen(context.Background(), mode, addr.Network(), addr.String())
+	if errors.Is(err, os.ErrPermission) && mode == intercept.TProxy {
+		return nil, fmt.Errorf("listen on %s: %w; see docs/interception.md#rights", addr, err)
+	}
 	if errors.Is(err, os.ErrPermission) {
 		return nil, fmt.Errorf("listen on %s: %w (ports below 1024 need CAP_NET_BIND_SERVICE, see docs/operations.md)", addr, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gatepost/internal/config"
+	"gatepost/internal/intercept"
 	"gatepost/internal/smtpserver"
 )
 
@@ -141,6 +142,7 @@ func needsRestart(old, next *config.Config) error {
 			keys = append(keys, key)
 		}
 	}
+	keys = append(keys, modeChanges(old, next)...)
 	if len(keys) == 0 {
 		return nil
 	}
@@ -157,7 +159,7 @@ func (a *app) openSockets(cfg *config.Config) (map[string]net.Listener, error) {
 			if running != nil && running.sockets[addr.String()].Listener != nil {
 				continue
 			}
-			socket, err := a.openSocket(addr)
+			socket, err := a.openSocket(addr, interceptMode(l))
 			if err != nil {
 				return nil, errors.Join(fmt.Errorf("start listener %s: %w", l.Name, err), closeAll(fresh))
 			}
@@ -169,13 +171,13 @@ func (a *app) openSockets(cfg *config.Config) (map[string]net.Listener, error) {
 
 // openSocket opens an address, or takes a part in it where another listener has
 // it and may give it up with this reload.
-func (a *app) openSocket(addr config.HostPort) (net.Listener, error) {
+func (a *app) openSocket(addr config.HostPort, mode intercept.Mode) (net.Listener, error) {
 	for _, l := range a.listeners {
 		if s, ok := l.sockets[addr.String()]; ok {
 			return duplicate(s.Listener)
 		}
 	}
-	return a.sockets.Listen(addr)
+	return a.sockets.Listen(addr, mode)
 }
 
 // socketKey names a socket of a listener in the map of new sockets.
@@ -194,6 +196,7 @@ func closeAll(sockets map[string]net.Listener) error {
 // apply makes the listeners those of gen.
 func (a *app) apply(gen *generation, fresh map[string]net.Listener) error {
 	var errs []error
+	a.interception.guard.Store(a.newGuard(gen.cfg))
 	kept := make(map[string]bool)
 	for i := range gen.cfg.Listeners {
 		l := &gen.cfg.Listeners[i]
@@ -233,7 +236,7 @@ func (a *app) applyListener(gen *generation, l *config.Listener, fresh map[strin
 	for _, addr := range l.Address {
 		wanted[addr.String()] = true
 		if ln := fresh[socketKey(l, addr)]; ln != nil {
-			running.sockets[addr.String()] = a.serve(running.server, ln)
+			running.sockets[addr.String()] = a.serve(running.server, ln, a.accepting(l, ln))
 		}
 	}
 	for addr, s := range running.sockets {
@@ -245,11 +248,12 @@ func (a *app) applyListener(gen *generation, l *config.Listener, fresh map[strin
 	return nil
 }
 
-// serve accepts connections on a socket until it is stopped.
-func (a *app) serve(server *smtpserver.Server, ln net.Listener) socket {
+// serve accepts connections on a socket, as accepting gives them, until it is
+// stopped.
+func (a *app) serve(server *smtpserver.Server, ln, accepting net.Listener) socket {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.serving.Go(func() {
-		if err := server.Serve(ctx, ln); err != nil {
+		if err := server.Serve(ctx, accepting); err != nil {
 			a.fail(err)
 		}
 	})

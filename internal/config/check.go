@@ -60,6 +60,8 @@ func (v *validator) check() {
 	v.checkDomains()
 	v.checkTransports()
 	v.checkProxy()
+	v.checkInterception()
+	v.checkOriginal()
 	v.checkDKIM()
 	v.checkLoops()
 	v.checkStore()

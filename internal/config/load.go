@@ -122,6 +122,7 @@ func boolCompare(x, y bool) int {
 // computedDefaults sets what depends on other keys or on the host.
 func (v *validator) computedDefaults() {
 	c := v.cfg
+	v.interceptionDefaults()
 	if c.Hostname == "" && !v.places[&c.Hostname].bad {
 		canonical, err := smtp.CanonicalDomain(v.host.name)
 		if err != nil {

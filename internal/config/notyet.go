@@ -31,11 +31,6 @@ var notYet = []later{
 	{schema: "listener.upstream", harmless: `""`, what: "the POP3 proxy"},
 	{schema: "listener.upstream_tls", harmless: `"off"`, what: "the POP3 proxy"},
 	{schema: "listener.upstream_tls_ca_file", harmless: `""`, what: "the POP3 proxy"},
-	{schema: "listener.interception", harmless: `"none"`, what: "transparent interception"},
-	{schema: "listener.intercept_ports", harmless: "[25]", what: "transparent interception"},
-
-	{schema: "transport.kind", value: "original", what: "transparent interception"},
-	{schema: "transport.spoof_client", harmless: "false", what: "transparent interception"},
 
 	{schema: "filter.direction", value: "pop3", what: "the POP3 proxy"},
 }

@@ -19,15 +19,15 @@ func (v *validator) checkProxy() {
 		t := v.transport(d.Transport)
 		switch {
 		case t == nil || !v.ok(&t.Kind):
-		case t.Kind != "smtp":
-			v.report(ruleProxy, &d.Delivery, fmt.Sprintf("the transport %q is of kind %q, through which nothing can be passed while a client waits", t.Name, t.Kind), `use one of kind "smtp", or write delivery = "relay"`)
+		case t.Kind != "smtp" && t.Kind != "original":
+			v.report(ruleProxy, &d.Delivery, fmt.Sprintf("the transport %q is of kind %q, through which nothing can be passed while a client waits", t.Name, t.Kind), `use one of kind "smtp" or "original", or write delivery = "relay"`)
 		case t.TLS == "dane":
 			v.report(ruleProxy, &t.TLS, fmt.Sprintf("mail for %s is passed through, for which there is no DANE", d.Name), `write tls = "verify" or "require"`)
 		}
 	}
 	for i := range v.cfg.Transports {
 		t := &v.cfg.Transports[i]
-		if t.Kind != "smtp" || proxied[t.Name] {
+		if t.Kind != "smtp" && t.Kind != "original" || proxied[t.Name] {
 			continue
 		}
 		for _, key := range []struct {

@@ -253,6 +253,12 @@ type Listener struct {
 	// Networks of load balancers that put a PROXY header (version 1 or 2) in
 	// front. It is then required, and the client's address in it is believed.
 	ProxyProtocolFrom []netip.Prefix `toml:"proxy_protocol_from" default:"[]" example:"[\"10.0.0.7/32\"]"`
+	// How the firewall of this host diverts connections to here that were meant for
+	// other servers. redirect: it translates their destination. tproxy: it hands them
+	// over as they are, which needs CAP_NET_ADMIN. `gatepost firewall` makes its rules.
+	Interception string `toml:"interception" default:"none" enum:"none,redirect,tproxy"`
+	// The destination ports that `gatepost firewall` diverts to here.
+	InterceptPorts []int `toml:"intercept_ports" default:"([25]; with tls = \"implicit\" [465]; for pop3 [110] and [995])" min:"1" max:"65535" example:"[25, 587]"`
 	// Networks of mail proxies whose XCLIENT command is believed.
 	XClientFrom []netip.Prefix `toml:"xclient_from" default:"[]" example:"[\"10.0.0.8/32\"]"`
 	// What becomes of clients that talk before the banner: score notes it for
@@ -311,7 +317,7 @@ type Domain struct {
 	Aliases []DomainName `toml:"aliases" default:"[]" example:"[\"example.net\"]"`
 	// relay: queue the message and deliver it. proxy: pass it through while the
 	// client waits, so that the client gets the answers of the mail server itself; for
-	// a transport of kind smtp.
+	// a transport of kind smtp or original.
 	Delivery string `toml:"delivery" default:"relay" enum:"relay,proxy"`
 	// Name of the [[transport]] that takes the mail to its next hop.
 	Transport Name `toml:"transport" required:"true" example:"exchange"`
@@ -336,8 +342,9 @@ type Transport struct {
 	// Name in [[domain]], logs, metrics and queue commands.
 	Name Name `toml:"name" required:"true" example:"exchange"`
 	// smtp: the hosts listed. mx: the mail exchangers of the recipient's
-	// domain. lmtp: a mailbox server. maildir: a directory. discard: nowhere.
-	Kind string `toml:"kind" required:"true" enum:"smtp,mx,lmtp,maildir,discard"`
+	// domain. original: the server that a diverted connection was meant for. lmtp: a
+	// mailbox server. maildir: a directory. discard: nowhere.
+	Kind string `toml:"kind" required:"true" enum:"smtp,mx,original,lmtp,maildir,discard"`
 	// Next hops: host or host:port, port 25 for smtp and 24 for lmtp. For lmtp
 	// also "unix:/path".
 	Hosts []HostPort `toml:"hosts" default:"[]" kinds:"smtp,lmtp" example:"[\"10.0.0.5:25\", \"10.0.0.6:25\"]"`
@@ -348,39 +355,42 @@ type Transport struct {
 	// mail without it. verify: the certificate must be valid for the host or be
 	// the one in tls_ca_file. dane: as TLSA records say (needs a validating
 	// resolver in [dns]).
-	TLS string `toml:"tls" default:"opportunistic" enum:"off,opportunistic,require,verify,dane" kinds:"smtp,mx,lmtp"`
+	TLS string `toml:"tls" default:"opportunistic" enum:"off,opportunistic,require,verify,dane" kinds:"smtp,mx,original,lmtp"`
 	// The certificates or certificate authorities that `tls = "verify"` trusts,
 	// PEM. Empty: those of the system.
-	TLSCAFile Path `toml:"tls_ca_file" default:"" kinds:"smtp,mx,lmtp" example:"exchange-ca.pem"`
+	TLSCAFile Path `toml:"tls_ca_file" default:"" kinds:"smtp,mx,original,lmtp" example:"exchange-ca.pem"`
 	// The name that the next hop's certificate must be for with `tls = "verify"`, where
 	// it is not the host's: for hosts that are given by address. Empty: the host's name.
-	TLSName DomainName `toml:"tls_name" default:"" kinds:"smtp,lmtp" example:"mail.example.com"`
+	TLSName DomainName `toml:"tls_name" default:"" kinds:"smtp,original,lmtp" example:"mail.example.com"`
 	// How to log in at the next hop. Absent: not at all.
 	Auth *Auth `toml:"auth" kinds:"smtp,lmtp"`
 	// When delivery is tried again, and when it is given up.
 	Retry Retry `toml:"retry"`
 	// How long the next hop may take, and how many of its hosts are tried.
-	Timeouts Timeouts `toml:"timeouts" kinds:"smtp,mx,lmtp"`
+	Timeouts Timeouts `toml:"timeouts" kinds:"smtp,mx,original,lmtp"`
 	// Connections to one host at once.
 	Sessions int `toml:"sessions" default:"20" min:"1" max:"10000"`
 	// Connections to one host at once for domains with `delivery = "proxy"`; beyond it
 	// clients wait, and are then told to try again.
-	ProxySessions int `toml:"proxy_sessions" default:"1000" min:"1" max:"100000" kinds:"smtp"`
+	ProxySessions int `toml:"proxy_sessions" default:"1000" min:"1" max:"100000" kinds:"smtp,original"`
 	// What becomes of mail with `delivery = "proxy"` while no host answers. defer: the
 	// client is told to try again. adopt: it is taken into the queue, as with
 	// `delivery = "relay"`.
-	IfUnreachable string `toml:"if_unreachable" default:"defer" enum:"defer,adopt" kinds:"smtp"`
+	IfUnreachable string `toml:"if_unreachable" default:"defer" enum:"defer,adopt" kinds:"smtp,original"`
 	// How the hosts are told, for mail with `delivery = "proxy"`, who the client is.
 	// none: by the Received field only. xclient, xforward: by that command of Postfix,
 	// where it is offered. proxy-v1, proxy-v2: by a PROXY header, which the hosts must
 	// expect.
-	ClientIdentity string `toml:"client_identity" default:"none" enum:"none,xclient,xforward,proxy-v1,proxy-v2" kinds:"smtp"`
+	ClientIdentity string `toml:"client_identity" default:"none" enum:"none,xclient,xforward,proxy-v1,proxy-v2" kinds:"smtp,original"`
 	// Messages over one connection.
-	MessagesPerSession int `toml:"messages_per_session" default:"100" min:"1" max:"100000" kinds:"smtp,mx,lmtp"`
+	MessagesPerSession int `toml:"messages_per_session" default:"100" min:"1" max:"100000" kinds:"smtp,mx,original,lmtp"`
 	// Local address to connect from. Empty: the system chooses.
-	SourceAddress netip.Addr `toml:"source_address" default:"" kinds:"smtp,mx,lmtp" example:"192.0.2.25"`
+	SourceAddress netip.Addr `toml:"source_address" default:"" kinds:"smtp,mx,original,lmtp" example:"192.0.2.25"`
+	// Connect from the client's own address, so that servers see who it is; needs a
+	// listener with `interception = "tproxy"`, and CAP_NET_ADMIN.
+	SpoofClient bool `toml:"spoof_client" default:"false" kinds:"original"`
 	// Names of the [[dkim]] keys that sign what leaves here.
-	DKIM []Name `toml:"dkim" default:"[]" kinds:"smtp,mx,lmtp" example:"[\"example.com\"]"`
+	DKIM []Name `toml:"dkim" default:"[]" kinds:"smtp,mx,original,lmtp" example:"[\"example.com\"]"`
 	// Ask for mail exchangers in another way than usual.
 	Lookup Lookup `toml:"lookup" kinds:"mx"`
 	// Port of the mail exchangers.

@@ -51,6 +51,9 @@ func Listen(ctx context.Context, mode Mode, network, address string) (net.Listen
 		lc.Control = transparent
 	}
 	l, err := lc.Listen(ctx, network, address)
+	if err != nil && mode == None {
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listen for diverted connections: %w", err)
 	}

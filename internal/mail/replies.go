@@ -110,6 +110,7 @@ const (
 	ReplySPFFailed                        // the sender's domain does not allow the client
 	ReplySPFBroken                        // the sender's domain has an SPF record that nobody understands
 	ReplyUpstreamBusy                     // every session to the destination is in use
+	ReplyNotThrough                       // a diverted connection would come back to this host
 	replyCount
 )
 
@@ -224,6 +225,7 @@ var replyTable = [replyCount]struct {
 	ReplyLoopsBack:       {554, "5.4.6", "Mail for the domain loops back to this host"},
 	ReplyDNSFailed:       {451, "4.4.3", "Name service does not answer"},
 	ReplyInterrupted:     {451, "4.3.2", "Delivery was interrupted"},
+	ReplyNotThrough:      {421, "4.4.6", "This connection leads back to here"},
 	ReplyUpstreamBusy:    {451, "4.3.2", "Destination is busy, try again later"},
 }
 

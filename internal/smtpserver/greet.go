@@ -19,6 +19,9 @@ func (s *session) open() bool {
 			return false
 		}
 	}
+	if !s.mayGoOn() {
+		return false
+	}
 	s.xclient = within(s.set.XClientFrom, s.sess.Client.Addr())
 	// A proxy's own connections are not counted as one client's: the clients that
 	// it names are.
@@ -30,6 +33,24 @@ func (s *session) open() bool {
 	}
 	s.greet(true)
 	return !s.over
+}
+
+// mayGoOn reports whether a diverted connection leads to somewhere else. One that
+// would come back to us is turned away at its first turn, for the time being: it is
+// a mistake in the firewall's rules or in a client, and no fault of the mail.
+func (s *session) mayGoOn() bool {
+	c, ok := s.raw.(*intercept.Conn)
+	if !ok {
+		return true
+	}
+	err := c.Check(s.srv.ctx)
+	if err == nil {
+		return true
+	}
+	s.log(slog.LevelWarn, "diverted connection refused", slog.String("from", s.sess.Client.String()),
+		slog.String("original", s.sess.Original.String()), slog.String("error", err.Error()))
+	s.turnAway(mail.ReplyNotThrough)
+	return false
 }
 
 // proxyHeader reads the PROXY header, which must be there. It reports whether the

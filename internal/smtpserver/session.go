@@ -14,6 +14,7 @@ import (
 	"slices"
 	"time"
 
+	"gatepost/internal/intercept"
 	"gatepost/internal/mail"
 	"gatepost/internal/smtp"
 )
@@ -69,6 +70,9 @@ func newSession(srv *Server, set *settings, conn net.Conn) *session {
 		Client:   addrPort(conn.RemoteAddr()),
 		Local:    addrPort(conn.LocalAddr()),
 		Started:  time.Now(),
+	}
+	if c, ok := conn.(*intercept.Conn); ok {
+		s.sess.Original = c.Original()
 	}
 	return s
 }
