@@ -1,0 +1,295 @@
+// Package dovecot runs a real Dovecot of its own for tests and benchmarks: a POP3
+// server with users and Maildirs in a directory of its own, nothing of the system's
+// instance.
+//
+// Invariants:
+//   - It needs root and Debian's packages dovecot-core and dovecot-pop3d: its login
+//     processes run as other users.
+//   - It listens on loopback.
+//   - Every user's password is Password.
+package dovecot
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"gatepost/test/peer"
+)
+
+// Password is that of every user.
+const Password = "correct horse"
+
+// Config says how the instance is set up.
+type Config struct {
+	// Dir is an empty directory that other users may enter.
+	Dir string
+	// CertFile and KeyFile are for STLS and POP3S; "" for neither.
+	CertFile, KeyFile string
+	// Users get empty mailboxes.
+	Users []string
+	// Conf are further lines of dovecot.conf.
+	Conf string
+}
+
+// Instance is a Dovecot that was set up.
+type Instance struct {
+	// Addr is where it speaks POP3, Secure POP3S ("" without a certificate).
+	Addr, Secure string
+
+	dir  string
+	uid  int
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+// Run sets an instance up, starts it, and stops it when the test ends. The test is
+// skipped where Dovecot is not installed.
+func Run(t testing.TB, c Config) *Instance {
+	t.Helper()
+	peer.RequireRoot(t)
+	peer.Require(t, "dovecot", "doveadm")
+	// Its processes must be able to enter it, and sockets have short paths.
+	dir, err := os.MkdirTemp("", "dovecot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Dir = dir
+	var p *Instance
+	t.Cleanup(func() {
+		if p != nil {
+			p.Stop()
+		}
+		if t.Failed() {
+			if text, err := os.ReadFile(filepath.Join(dir, "log")); err == nil {
+				t.Logf("dovecot: %s", text)
+			}
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	// A port that was free a moment ago may be taken.
+	for range 3 {
+		if p, err = New(c); err == nil {
+			if err = p.Start(); err == nil {
+				return p
+			}
+		}
+	}
+	t.Fatal(err)
+	return nil
+}
+
+// New writes the configuration and makes the mailboxes.
+func New(c Config) (*Instance, error) {
+	// It serves no mailbox of root's.
+	owner, err := user.Lookup("mail")
+	if err != nil {
+		return nil, fmt.Errorf("find a user for mailboxes: %w", err)
+	}
+	plain, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	secure, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	p := &Instance{Addr: net.JoinHostPort("127.0.0.1", plain), dir: c.Dir}
+	if p.uid, err = strconv.Atoi(owner.Uid); err != nil {
+		return nil, fmt.Errorf("read the user for mailboxes: %w", err)
+	}
+	ssl := "ssl = no\n"
+	if c.CertFile != "" {
+		p.Secure = net.JoinHostPort("127.0.0.1", secure)
+		ssl = "ssl = yes\nssl_cert = <" + c.CertFile + "\nssl_key = <" + c.KeyFile + "\n"
+	} else {
+		secure = "0"
+	}
+	if err := os.Chmod(c.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make Dovecot directory: %w", err)
+	}
+	var users strings.Builder
+	for _, u := range c.Users {
+		fmt.Fprintf(&users, "%s:{PLAIN}%s\n", u, Password)
+		if err := p.makeMailbox(u); err != nil {
+			return nil, err
+		}
+	}
+	conf := strings.NewReplacer("DIR", c.Dir, "PLAINPORT", plain, "SECUREPORT", secure, "MAILUID", owner.Uid, "MAILGID", owner.Gid).Replace(base) + ssl + c.Conf + "\n"
+	for name, text := range map[string]string{"dovecot.conf": conf, "users": users.String()} {
+		if err := os.WriteFile(filepath.Join(c.Dir, name), []byte(text), 0o644); err != nil {
+			return nil, fmt.Errorf("configure Dovecot: %w", err)
+		}
+	}
+	return p, nil
+}
+
+func (p *Instance) makeMailbox(user string) error {
+	box := filepath.Join(p.dir, "mail", user)
+	for _, dir := range []string{box, filepath.Join(box, "new"), filepath.Join(box, "cur"), filepath.Join(box, "tmp")} {
+		err := os.MkdirAll(dir, 0o700)
+		if err == nil {
+			err = os.Chown(dir, p.uid, -1)
+		}
+		if err != nil {
+			return fmt.Errorf("make mailbox: %w", err)
+		}
+	}
+	return os.Chmod(filepath.Join(p.dir, "mail"), 0o755)
+}
+
+// base is the configuration but for TLS. Limits that stand for abuse control are
+// lifted: all clients come from one address.
+const base = `base_dir = DIR/run
+state_dir = DIR/state
+log_path = DIR/log
+protocols = pop3
+listen = 127.0.0.1
+disable_plaintext_auth = no
+auth_mechanisms = plain login apop cram-md5
+auth_failure_delay = 0
+mail_location = maildir:DIR/mail/%u
+mail_max_userip_connections = 0
+first_valid_uid = 1
+passdb {
+  driver = passwd-file
+  args = scheme=plain DIR/users
+}
+userdb {
+  driver = static
+  args = uid=MAILUID gid=MAILGID home=DIR/mail/%u
+}
+service anvil {
+  client_limit = 5000
+}
+service auth {
+  client_limit = 5000
+}
+service pop3-login {
+  process_limit = 200
+  process_min_avail = 1
+  service_count = 0
+  client_limit = 1000
+  inet_listener pop3 {
+    port = PLAINPORT
+  }
+  inet_listener pop3s {
+    port = SECUREPORT
+    ssl = yes
+  }
+}
+service pop3 {
+  process_limit = 500
+}
+`
+
+// freePort is a port that nobody listens on now.
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	return port, err
+}
+
+// Put puts a message into a user's mailbox, byte for byte, as a file in new/. The
+// messages are served in the order of their names.
+func (p *Instance) Put(user, name string, message []byte) error {
+	file := filepath.Join(p.dir, "mail", user, "new", name)
+	err := os.WriteFile(file, message, 0o600)
+	if err == nil {
+		err = os.Chown(file, p.uid, -1)
+	}
+	if err != nil {
+		return fmt.Errorf("put message: %w", err)
+	}
+	return nil
+}
+
+// Held counts the messages that a user's mailbox holds now.
+func (p *Instance) Held(user string) (int, error) {
+	n := 0
+	for _, sub := range []string{"new", "cur"} {
+		files, err := os.ReadDir(filepath.Join(p.dir, "mail", user, sub))
+		if err != nil {
+			return 0, fmt.Errorf("count messages: %w", err)
+		}
+		n += len(files)
+	}
+	return n, nil
+}
+
+// Pid is that of its master process.
+func (p *Instance) Pid() int { return p.cmd.Process.Pid }
+
+// Start starts it and returns when it greets.
+func (p *Instance) Start() error {
+	p.cmd = exec.Command(peer.Find("dovecot"), "-F", "-c", filepath.Join(p.dir, "dovecot.conf"))
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		return fmt.Errorf("start Dovecot: %w", err)
+	}
+	p.done = make(chan struct{})
+	go func() {
+		_ = p.cmd.Wait() // how it ended is of no interest: who waits for it looks at the log
+		close(p.done)
+	}()
+	deadline := time.Now().Add(20 * time.Second)
+	for time.Now().Before(deadline) {
+		if p.greets() {
+			return nil
+		}
+		select {
+		case <-p.done:
+			text, _ := os.ReadFile(filepath.Join(p.dir, "log"))
+			return fmt.Errorf("start Dovecot: it ended: %s", text)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	p.Stop()
+	return errors.New("start Dovecot: it does not greet")
+}
+
+func (p *Instance) greets() bool {
+	c, err := net.DialTimeout("tcp", p.Addr, time.Second)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	var b [3]byte
+	n, _ := c.Read(b[:])
+	return string(b[:n]) == "+OK"
+}
+
+// Stop ends it, and its sessions.
+func (p *Instance) Stop() {
+	if p.cmd == nil || p.cmd.Process == nil {
+		return
+	}
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-time.After(5 * time.Second):
+	}
+	// The group: sessions outlive their master.
+	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+	<-p.done
+	p.cmd = nil
+}
+
+// Name is a file name for the n-th message: names sort as numbers do.
+func Name(n int) string { return "1" + strconv.Itoa(1e9+n) + ".M" + strconv.Itoa(n) + ".test" }
