@@ -77,6 +77,9 @@ type Config struct {
 	Users Users
 	// ByDomain are the transports that ask for the exchangers of a recipient's domain.
 	ByDomain map[string]bool
+	// Originals are the transports that lead to the server that a diverted connection was
+	// meant for; they are in ByDomain, too, for mail that came by no such connection.
+	Originals map[string]bool
 	// Proxies are the transports through which mail is passed while its client waits.
 	Proxies map[string]Proxy
 	// DeferMixed are the listeners whose clients try again where some upstreams took a

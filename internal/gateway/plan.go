@@ -68,6 +68,7 @@ func (g *Gateway) planDelivery(p *planner, r *mail.Recipient, header *message.He
 		to := *r
 		if v.Transport != "" {
 			g.reroute(&to, v.Transport)
+			g.toOriginal(&p.env.Session, &to)
 		}
 		p.add(to, g.editsFor(p.env, v, header, seen))
 	}

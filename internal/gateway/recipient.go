@@ -38,6 +38,10 @@ func (g *Gateway) Rcpt(ctx context.Context, env *mail.Envelope, r *mail.Recipien
 	d.Delay = max(d.Delay, before.Delay)
 	d.Findings = append(before.Findings, d.Findings...)
 	if d.Act == mail.Accept {
+		g.toOriginal(s, r)
+		for i := 1; i < len(all); i++ {
+			g.toOriginal(s, &all[i])
+		}
 		if d = g.pass(ctx, env, r, d); d.Act == mail.Reject && d.Reply.Enhanced == noSuchUser {
 			g.unknownRecipient(st, s)
 		}

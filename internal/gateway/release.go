@@ -25,6 +25,7 @@ func (g *Gateway) Release(ctx context.Context, env *mail.Envelope, body mail.Bod
 			return mail.ID{}, fmt.Errorf("route %s: %w", r.Address, err)
 		}
 		r.Route, r.Verdict = route, nil
+		g.toOriginal(&fresh.Session, &r)
 		fresh.Recipients = append(fresh.Recipients, r)
 	}
 	w := g.cfg.Spool.Create(fresh.ID)
