@@ -25,6 +25,9 @@ type Dialer struct {
 	// mode TProxy do. It needs CAP_NET_ADMIN. The zero Addr leaves the
 	// address to the system.
 	Spoof netip.Addr
+	// Source is an address of this host to connect from, where Spoof is not set; the
+	// zero Addr leaves it to the system.
+	Source netip.Addr
 	// Outgoing, where set, remembers the connections, so that a Guard knows them
 	// when they come back to us.
 	Outgoing *Outgoing
@@ -46,8 +49,8 @@ func Permitted() error {
 	return capable("make socket transparent", unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TRANSPARENT, 1))
 }
 
-// errSpoofFamily is that a client has no address in the family of the server.
-var errSpoofFamily = errors.New("the client's address is of the other family")
+// errFamily is that the address to connect from is not of the family of the server.
+var errFamily = errors.New("the address is of the other family")
 
 // DialContext connects to an IP address and port; network is "tcp", "tcp4" or
 // "tcp6". Names are not looked up: what was diverted has an address.
@@ -58,10 +61,9 @@ func (d Dialer) DialContext(ctx context.Context, network, address string) (net.C
 	}
 	to = unmap(to)
 	dialer := net.Dialer{Control: d.control}
-	if d.Spoof.IsValid() {
-		from := d.Spoof.Unmap()
+	if from := d.from(); from.IsValid() {
 		if from.Is4() != to.Addr().Is4() {
-			return nil, fmt.Errorf("dial %s from %s: %w", address, from, errSpoofFamily)
+			return nil, fmt.Errorf("dial %s from %s: %w", address, from, errFamily)
 		}
 		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
 	}
@@ -74,6 +76,14 @@ func (d Dialer) DialContext(ctx context.Context, network, address string) (net.C
 	conn := &outgoingConn{TCPConn: c.(*net.TCPConn)}
 	conn.release = attempt.end(unmap(conn.LocalAddr().(*net.TCPAddr).AddrPort()))
 	return conn, nil
+}
+
+// from is the address to connect from; the zero Addr leaves it to the system.
+func (d Dialer) from() netip.Addr {
+	if d.Spoof.IsValid() {
+		return d.Spoof.Unmap()
+	}
+	return d.Source.Unmap()
 }
 
 // control prepares the socket before it is bound.

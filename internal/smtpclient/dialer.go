@@ -130,11 +130,13 @@ type Opening struct {
 	// it checks the certificate.
 	TLS      *tls.Config
 	Verified bool
+	// Dial makes the connection; nil: Config.Dial does.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Open is Dial for a conversation that begins as o says.
 func (d *Dialer) Open(ctx context.Context, t Target, o Opening) (*Conn, error) {
-	nc, err := d.connect(ctx, t)
+	nc, err := d.connect(ctx, t, o.Dial)
 	if err != nil {
 		return nil, connectError(ctx, err)
 	}
@@ -167,9 +169,12 @@ func (c *Conn) open(o Opening) error {
 
 var errFamily = errors.New("the source address is of the other family")
 
-func (d *Dialer) connect(ctx context.Context, t Target) (net.Conn, error) {
+func (d *Dialer) connect(ctx context.Context, t Target, dial func(ctx context.Context, network, address string) (net.Conn, error)) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeouts.Connect)
 	defer cancel()
+	if dial != nil {
+		return dial(ctx, t.Network, t.Address)
+	}
 	if d.cfg.Dial != nil {
 		return d.cfg.Dial(ctx, t.Network, t.Address)
 	}

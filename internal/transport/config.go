@@ -21,11 +21,12 @@ type Kind string
 
 // The kinds of transport.
 const (
-	SMTP    Kind = "smtp"
-	MX      Kind = "mx"
-	LMTP    Kind = "lmtp"
-	Maildir Kind = "maildir"
-	Discard Kind = "discard"
+	SMTP     Kind = "smtp"
+	MX       Kind = "mx"
+	Original Kind = "original"
+	LMTP     Kind = "lmtp"
+	Maildir  Kind = "maildir"
+	Discard  Kind = "discard"
 )
 
 // TLSMode is what a transport asks of the encryption to its next hop.
@@ -79,6 +80,9 @@ type Config struct {
 	Auth *smtpclient.Credentials
 	// Source is the local address to send from; the zero Addr leaves it to the system.
 	Source netip.Addr
+	// Spoof connects from the address of the client that a message came from; for
+	// original.
+	Spoof bool
 
 	// Sessions is how many sessions there may be to one address; default 20.
 	Sessions int
@@ -119,6 +123,11 @@ type Deps struct {
 	Log     *slog.Logger
 	// Dial makes connections; nil stands for the network.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// DialFrom makes them from an address that is not ours; Config.Spoof needs it.
+	DialFrom func(ctx context.Context, from netip.Addr, network, address string) (net.Conn, error)
+	// Check says whether a connection to an original destination would come back to
+	// this host; nil: none does.
+	Check func(ctx context.Context, to netip.AddrPort) error
 }
 
 // Transport delivers messages. It may be used by any number of goroutines.
@@ -152,6 +161,8 @@ func construct(cfg Config, deps Deps) (Transport, error) {
 		return newSMTP(cfg, deps)
 	case MX:
 		return newMX(cfg, deps)
+	case Original:
+		return newOriginal(cfg, deps)
 	case LMTP:
 		return newLMTP(cfg, deps)
 	case Maildir:
@@ -191,7 +202,7 @@ func (cfg *Config) check(deps Deps) error {
 	default:
 		errs = append(errs, fmt.Errorf("unknown balance %q", cfg.Balance))
 	}
-	if (cfg.Kind == MX || cfg.TLS == TLSDANE) && deps.Resolver == nil {
+	if (cfg.Kind == MX || cfg.Kind == Original || cfg.TLS == TLSDANE) && deps.Resolver == nil {
 		errs = append(errs, errors.New("no resolver"))
 	}
 	return errors.Join(errs...)

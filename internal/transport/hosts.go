@@ -27,6 +27,10 @@ type hop struct {
 	port int
 	// secure says that DNSSEC vouches for the way from the domain to the address.
 	secure bool
+	// implicit says that sessions begin with TLS (RFC 8314 §3.3). from is whose address
+	// they come from; the zero Addr stands for ours.
+	implicit bool
+	from     netip.Addr
 }
 
 // local reports that the hop is a socket of this machine that no network sees.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
 
 	"gatepost/internal/mail"
 	"gatepost/internal/smtpclient"
@@ -19,6 +21,8 @@ type relay struct {
 	policy  *policy
 	signers []Signer
 	log     *slog.Logger
+	// dialFrom connects from an address that is not ours.
+	dialFrom func(ctx context.Context, from netip.Addr, network, address string) (net.Conn, error)
 }
 
 func newRelay(cfg Config, deps Deps, p *pool) (*relay, error) {
@@ -33,7 +37,7 @@ func newRelay(cfg Config, deps Deps, p *pool) (*relay, error) {
 		Timeouts: cfg.Timeouts,
 		Dial:     deps.Dial,
 	})
-	return &relay{cfg: cfg, dialer: dialer, pool: p, policy: pol, signers: deps.Signers, log: deps.Log}, nil
+	return &relay{cfg: cfg, dialer: dialer, pool: p, policy: pol, signers: deps.Signers, log: deps.Log, dialFrom: deps.DialFrom}, nil
 }
 
 // deliver tries one hop after the other until every recipient has an answer.
@@ -145,11 +149,18 @@ func (r *relay) open(ctx context.Context, h hop, strict bool) (conn *smtpclient.
 	if err != nil {
 		return nil, "", err
 	}
-	conn, err = r.dialer.Dial(ctx, h.target)
+	o := r.opening(h)
+	if h.implicit {
+		if p.cfg == nil {
+			p.cfg = r.policy.unverified(h) // nothing else is spoken there
+		}
+		o.TLS, o.Verified = p.cfg, p.verified
+	}
+	conn, err = r.dialer.Open(ctx, h.target, o)
 	if err != nil {
 		return nil, "", err
 	}
-	if p.cfg != nil && (p.mandatory || conn.Extensions().StartTLS) {
+	if p.cfg != nil && !h.implicit && (p.mandatory || conn.Extensions().StartTLS) {
 		if conn, note, err = r.encrypt(ctx, h, conn, p); err != nil {
 			return nil, "", err
 		}
@@ -180,8 +191,19 @@ func (r *relay) encrypt(ctx context.Context, h hop, conn *smtpclient.Conn, p pla
 		return conn, note, nil
 	}
 	conn.Close()
-	conn, err = r.dialer.Dial(ctx, h.target)
+	conn, err = r.dialer.Open(ctx, h.target, r.opening(h))
 	return conn, note, err
+}
+
+// opening is how conversations with the hop begin.
+func (r *relay) opening(h hop) smtpclient.Opening {
+	var o smtpclient.Opening
+	if h.from.IsValid() {
+		o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			return r.dialFrom(ctx, h.from, network, address)
+		}
+	}
+	return o
 }
 
 // close ends everything.

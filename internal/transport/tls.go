@@ -78,10 +78,14 @@ func readCertificates(file string) (*x509.CertPool, error) {
 
 // class names what a session to h must be good for, see session.
 func (p *policy) class(h hop, strict bool) string {
-	if strict {
-		return "verified " + h.name
+	class := h.name
+	if h.from.IsValid() {
+		class = "from " + h.from.String() + " " + class
 	}
-	return h.name
+	if strict {
+		class = "verified " + class
+	}
+	return class
 }
 
 // plan decides about TLS to h. strict is for mail under REQUIRETLS, which asks
