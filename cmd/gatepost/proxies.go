@@ -163,7 +163,7 @@ func upstreamHealth(s *upstream.Server) error {
 
 // offer is what a listener may promise in the name of the upstreams that its mail may
 // be passed through to; nil: nothing is passed through.
-func (g *generation) offer(l *config.Listener) func(own smtp.Extensions) smtpserver.Offer {
+func (g *generation) offer(l *config.Listener) func(s *mail.Session, own smtp.Extensions) smtpserver.Offer {
 	var servers []*upstream.Server
 	for i := range g.cfg.Domains {
 		d := &g.cfg.Domains[i]
@@ -174,7 +174,7 @@ func (g *generation) offer(l *config.Listener) func(own smtp.Extensions) smtpser
 	if len(servers) == 0 {
 		return nil
 	}
-	return func(own smtp.Extensions) smtpserver.Offer {
+	return func(_ *mail.Session, own smtp.Extensions) smtpserver.Offer {
 		// One that nobody knows yet can do nothing.
 		all, _ := servers[0].Capabilities()
 		for _, s := range servers[1:] {

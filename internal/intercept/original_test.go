@@ -54,7 +54,7 @@ func TestWhatCannotBeDone(t *testing.T) {
 			_, err := Listen(t.Context(), "divert", "tcp", "127.0.0.1:0")
 			return err
 		},
-		"the client's address is of the other family": func() error {
+		"the address is of the other family": func() error {
 			_, err := Dialer{Spoof: netip.MustParseAddr("2001:db8::1")}.DialContext(t.Context(), "tcp", "127.0.0.1:25")
 			return err
 		},

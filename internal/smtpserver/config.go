@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"gatepost/internal/mail"
 	"gatepost/internal/smtp"
 )
 
@@ -67,8 +68,9 @@ type Config struct {
 	BinaryMIME bool
 
 	// Offer, where set, is asked at each EHLO and HELO what may be promised to the
-	// client now, of the extensions that this server has itself. It must not wait.
-	Offer func(own smtp.Extensions) Offer
+	// client now, of the extensions that this server has itself. It must not wait; the
+	// hook for HELO, which is asked before, may.
+	Offer func(s *mail.Session, own smtp.Extensions) Offer
 
 	LineEndings LineEndings
 

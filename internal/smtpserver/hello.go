@@ -19,7 +19,6 @@ func (s *session) hello(c smtp.Command) mail.Decision {
 	}
 	s.resetTransaction()
 	first := !s.helo
-	s.offer = s.set.offer()
 	s.sess.Helo, s.sess.ESMTP = name, c.Verb == smtp.VerbEHLO
 	var d mail.Decision
 	if h := s.set.hooks.Helo; h != nil {
@@ -30,6 +29,7 @@ func (s *session) hello(c smtp.Command) mail.Decision {
 	if !s.helo {
 		return d
 	}
+	s.offer = s.set.offer(&s.sess)
 	// The lines of EHLO are a protocol; a hook's own text has no place in them.
 	d.Reply = mail.Reply{Code: 250, Lines: []string{s.set.Hostname}}
 	if !s.sess.ESMTP {

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"gatepost/internal/mail"
 	"gatepost/internal/smtp"
 )
 
@@ -36,7 +37,7 @@ func TestTheResetHookIsToldOfTransactionsWithoutAMessage(t *testing.T) {
 
 func TestEHLOPromisesNoMoreThanTheOffer(t *testing.T) {
 	offer := Offer{Extensions: smtp.ExtPipelining | smtp.ExtSize | smtp.ExtLimits | smtp.ExtBinaryMIME, MessageSize: 1000, Recipients: 2}
-	x := startServer(t, Config{Offer: func(own smtp.Extensions) Offer {
+	x := startServer(t, Config{Offer: func(_ *mail.Session, own smtp.Extensions) Offer {
 		if !own.Has(smtp.ExtSMTPUTF8 | smtp.Ext8BitMIME) {
 			t.Errorf("asked about %b", own)
 		}

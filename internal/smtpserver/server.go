@@ -70,12 +70,12 @@ func newSettings(c Config, h Hooks) (*settings, error) {
 }
 
 // offer is what a client is promised now.
-func (s *settings) offer() Offer {
+func (s *settings) offer(to *mail.Session) Offer {
 	all := Offer{s.extensions, s.MaxMessageSize, s.MaxRecipients}
 	if s.Offer == nil {
 		return all
 	}
-	o := s.Offer(s.extensions)
+	o := s.Offer(to, s.extensions)
 	o.Extensions &= s.extensions
 	if o.MessageSize <= 0 || o.MessageSize > s.MaxMessageSize {
 		o.MessageSize = s.MaxMessageSize

@@ -61,7 +61,7 @@ type transaction struct {
 }
 
 func newSession(srv *Server, set *settings, conn net.Conn) *session {
-	s := &session{set: set, offer: set.offer()}
+	s := &session{set: set}
 	s.wire = wire{srv: srv, raw: conn, conn: conn, writeTimeout: set.WriteTimeout}
 	s.in = smtp.NewLineReader(&s.wire, lineBuffer, set.MaxCommandLine)
 	s.sess = mail.Session{
@@ -74,6 +74,7 @@ func newSession(srv *Server, set *settings, conn net.Conn) *session {
 	if c, ok := conn.(*intercept.Conn); ok {
 		s.sess.Original = c.Original()
 	}
+	s.offer = set.offer(&s.sess)
 	return s
 }
 
