@@ -140,7 +140,7 @@ func (s *Server) Recall(list []Learned) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range list {
-		configured := slices.ContainsFunc(s.hosts, func(h *host) bool { return h.configured == l.Host })
+		configured := slices.ContainsFunc(s.hosts, func(h *host) bool { return h.configured == l.Host }) || s.cfg.Original && l.Host == originalHost
 		if configured && s.known[l.Address].At.Before(l.At) && len(s.known) < maxEndpoints {
 			s.known[l.Address] = l
 		}

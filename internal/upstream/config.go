@@ -65,6 +65,10 @@ type Config struct {
 	Hostname string
 	Hosts    []Host
 	Balance  Balance
+	// Original stands in the place of Hosts: each client's upstream is the server that
+	// its connection was meant for, mail.Session.Original. On port 465 TLS begins
+	// before the banner. Spoof connects from the client's own address.
+	Original, Spoof bool
 	// Port is that of hosts without one; default 25, 465 with ImplicitTLS.
 	Port int
 
@@ -145,6 +149,8 @@ type Deps struct {
 	Log      *slog.Logger
 	// Dial makes connections; nil stands for the network.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// DialFrom makes them from an address that is not ours; Config.Spoof needs it.
+	DialFrom func(ctx context.Context, from netip.Addr, network, address string) (net.Conn, error)
 }
 
 func (cfg Config) withDefaults() Config {

@@ -21,6 +21,8 @@ type host struct {
 	fixed      netip.Addr
 	port       int
 	weight     int
+	// implicit says that sessions begin with TLS, whatever the configuration.
+	implicit bool
 	// credit is the state of round-robin, under Server.mu.
 	credit int
 }

@@ -109,6 +109,9 @@ func lines(list []attribute, offered []string) []string {
 // identityOf says in whose name a session for the client is: sessions with the same
 // identity can be used for each other's transactions.
 func (s *Server) identityOf(c *mail.Session) string {
+	if s.cfg.Spoof {
+		return c.Client.Addr().String()
+	}
 	switch s.cfg.Identity {
 	case IdentityXClient:
 		return fmt.Sprint(xclient(c))

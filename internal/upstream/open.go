@@ -20,7 +20,12 @@ type want struct {
 	// that was verified; fresh for a session that nobody had before.
 	identity      string
 	strict, fresh bool
+	// only is the one address that it is for, "" for any.
+	only string
 }
+
+// takes reports whether a session to ep is what the transaction needs.
+func (w *want) takes(ep *endpoint) bool { return w.only == "" || w.only == ep.target.Address }
 
 func (s *Server) want(env *mail.Envelope) *want {
 	w := &want{client: &env.Session, id: env.ID, strict: env.RequireTLS}
@@ -51,7 +56,11 @@ func (s *Server) session(ctx context.Context, w *want) (*session, error) {
 	defer s.running.Done()
 	ctx, done := s.lookout(ctx)
 	defer done()
-	search := &search{hosts: s.order(), tried: make(map[*endpoint]bool), last: errNobody}
+	hosts, err := s.hostsFor(w)
+	if err != nil {
+		return nil, err
+	}
+	search := &search{hosts: hosts, tried: make(map[*endpoint]bool), last: errNobody}
 	for {
 		g, err := s.find(ctx, w, search)
 		if err != nil {
@@ -190,8 +199,8 @@ func (s *Server) establish(ctx context.Context, sess *session, w *want) error {
 // if that still works, else on a new one.
 func (s *Server) connect(ctx context.Context, ep *endpoint, w *want) (*smtpclient.Conn, error) {
 	p := s.policy.plan(ep.host, w.strict)
-	o := smtpclient.Opening{Preface: s.preface(ep, w.client)}
-	if s.cfg.ImplicitTLS {
+	o := s.opening(ep, w)
+	if s.cfg.ImplicitTLS || ep.host.implicit {
 		o.TLS, o.Verified = p.cfg, p.verified
 		return s.dialer.Open(ctx, ep.target, o)
 	}
@@ -240,7 +249,7 @@ func newPolicy(cfg Config) policy {
 // plan decides about TLS to h. strict is for mail under REQUIRETLS, which asks for
 // a verified certificate whatever the mode (RFC 8689 §4.2.1).
 func (p *policy) plan(h *host, strict bool) plan {
-	if p.mode == TLSOff && !strict {
+	if p.mode == TLSOff && !strict && !h.implicit {
 		return plan{}
 	}
 	verified := p.mode == TLSVerify || strict
@@ -251,7 +260,7 @@ func (p *policy) plan(h *host, strict bool) plan {
 	return plan{
 		cfg: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: name, RootCAs: p.roots,
 			ClientSessionCache: p.tickets, InsecureSkipVerify: !verified},
-		mandatory: verified || p.implicit || p.mode == TLSRequire,
+		mandatory: verified || p.implicit || h.implicit || p.mode == TLSRequire,
 		verified:  verified,
 	}
 }

@@ -252,12 +252,21 @@ func (s *Server) ticked() {
 
 // dispatchLocked gives free slots of ep to those who wait.
 func (s *Server) dispatchLocked(ep *endpoint) {
-	for len(s.waiting) > 0 && ep.open < s.limit(ep, time.Now()) {
-		w := s.waiting[0]
-		s.waiting = slices.Delete(s.waiting, 0, 1)
+	for ep.open < s.limit(ep, time.Now()) {
+		i := s.firstLocked(ep)
+		if i < 0 {
+			return
+		}
+		w := s.waiting[i]
+		s.waiting = slices.Delete(s.waiting, i, i+1)
 		ep.open++
 		w.got <- grant{ep: ep}
 	}
+}
+
+// firstLocked is the place of who waits longest for a session to ep, -1 for nobody.
+func (s *Server) firstLocked(ep *endpoint) int {
+	return slices.IndexFunc(s.waiting, func(w *waiter) bool { return w.want.takes(ep) })
 }
 
 // release gives back a slot.
@@ -333,12 +342,12 @@ func (s *Server) offer(sess *session) bool {
 	if s.closed {
 		return false
 	}
-	if len(s.waiting) > 0 {
-		w := s.waiting[0]
+	if i := s.firstLocked(sess.ep); i >= 0 {
+		w := s.waiting[i]
 		if !sess.serves(w.want) || w.want.fresh {
 			return false // the slot will be his
 		}
-		s.waiting = slices.Delete(s.waiting, 0, 1)
+		s.waiting = slices.Delete(s.waiting, i, i+1)
 		sess.reused = true
 		w.got <- grant{sess.ep, sess}
 		return true

@@ -61,8 +61,11 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		errs = append(errs, err)
 		s.hosts = append(s.hosts, parsed)
 	}
-	if len(cfg.Hosts) == 0 {
+	if (len(cfg.Hosts) == 0) != cfg.Original {
 		errs = append(errs, errors.New("no hosts"))
+	}
+	if cfg.Spoof && (!cfg.Original || deps.DialFrom == nil) {
+		errs = append(errs, errors.New("nothing connects from clients' addresses"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("make upstream %q: %w", cfg.Name, err)
@@ -164,6 +167,10 @@ func (s *Server) Health() Health {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := Health{Waiting: len(s.waiting)}
+	if s.cfg.Original {
+		h.Hosts = s.originalHealthLocked()
+		return h
+	}
 	now := time.Now()
 	for _, host := range s.hosts {
 		for _, ep := range s.endpoints {
