@@ -76,8 +76,12 @@ func penalty(s string) smtpserver.Penalty {
 // hooksOf joins the SMTP engine to the spine.
 func hooksOf(gen *generation, l *config.Listener) smtpserver.Hooks {
 	g := gen.gateway
-	return smtpserver.Hooks{Connect: g, Auth: gen.logins[string(l.Name)], Mail: g, Rcpt: g, Data: g, Intake: intakes{g}, Reset: g, End: ended{g},
+	hooks := smtpserver.Hooks{Connect: g, Auth: gen.logins[string(l.Name)], Mail: g, Rcpt: g, Data: g, Intake: intakes{g}, Reset: g, End: ended{g},
 		Refused: g, LoginFailed: g}
+	if servers := gen.serversOf(l); len(servers) > 0 && l.Intercepts() {
+		hooks.Helo = meeting(servers)
+	}
+	return hooks
 }
 
 // ended fits the gateway to the engine's hook.

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"sync/atomic"
 
 	"gatepost/internal/config"
+	"gatepost/internal/firewall"
 	"gatepost/internal/intercept"
 )
 
@@ -15,6 +18,10 @@ import (
 type interception struct {
 	guard    atomic.Pointer[intercept.Guard] // of the present configuration
 	outgoing intercept.Outgoing
+	// on says that connections are diverted to here, mark what our own ones carry then;
+	// 0 where this process may set none: the firewall knows them by its user.
+	on   atomic.Bool
+	mark atomic.Uint32
 }
 
 // accepting is the socket of a listener as its server has it: connections that were
@@ -68,4 +75,57 @@ func modeChanges(old, next *config.Config) []string {
 	}
 	slices.Sort(changed)
 	return changed
+}
+
+// intercepting reports whether connections are diverted to this process.
+func intercepting(cfg *config.Config) bool {
+	return slices.ContainsFunc(cfg.Listeners, func(l config.Listener) bool { return l.Intercepts() })
+}
+
+// checkInterception refuses what this process may not do, before mail is accepted
+// that it could not deliver.
+func (a *app) checkInterception(cfg *config.Config) error {
+	on := intercepting(cfg)
+	if err := intercept.Permitted(); on && err != nil {
+		for i := range cfg.Transports {
+			if t := &cfg.Transports[i]; t.SpoofClient {
+				return fmt.Errorf("transport %s: spoof_client: %w; see docs/interception.md#rights", t.Name, err)
+			}
+		}
+		a.log.Info("our own connections carry no mark: with gatepost firewall --local, give --exempt-user", "error", err)
+	} else if on {
+		a.interception.mark.Store(firewall.DefaultOwnMark)
+	}
+	a.interception.on.Store(on)
+	return nil
+}
+
+// dialer connects to mail servers from an address of this host; the zero Addr leaves
+// it to the system. Where connections are diverted to this process, the firewall knows
+// ours and does not divert them again, and they are known if they come back all the
+// same.
+func (a *app) dialer(source netip.Addr) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		if network != "unix" && (a.interception.on.Load() || source.IsValid()) {
+			d := intercept.Dialer{Mark: a.interception.mark.Load(), Source: source, Outgoing: &a.interception.outgoing}
+			return d.DialContext(ctx, network, address)
+		}
+		var plain net.Dialer
+		return plain.DialContext(ctx, network, address)
+	}
+}
+
+// dialFrom connects from the address of a client.
+func (a *app) dialFrom(ctx context.Context, from netip.Addr, network, address string) (net.Conn, error) {
+	d := intercept.Dialer{Mark: a.interception.mark.Load(), Spoof: from, Outgoing: &a.interception.outgoing}
+	return d.DialContext(ctx, network, address)
+}
+
+// mayGoTo is nil unless a connection would come back to this process.
+func (a *app) mayGoTo(to netip.AddrPort) error {
+	guard := a.interception.guard.Load()
+	if guard == nil {
+		return nil
+	}
+	return guard.CheckDestination(to)
 }

@@ -77,6 +77,7 @@ func (a *app) newUpstream(g *generation, t *config.Transport) (*upstream.Server,
 	}
 	server, err := upstream.New(uc, upstream.Deps{
 		Resolver: g.resolver, Observer: a.metrics.Upstream(string(t.Name)), Log: a.logs.Logger("Upstream"),
+		Dial: a.dialer(t.SourceAddress), DialFrom: a.dialFrom,
 	})
 	if err != nil {
 		return nil, err
@@ -116,6 +117,7 @@ func upstreamConfig(cfg *config.Config, t *config.Transport) (upstream.Config, e
 		TLS: upstream.TLSMode(t.TLS), TLSName: string(t.TLSName), Auth: tc.Auth, Identity: upstream.Identity(t.ClientIdentity),
 		Source: t.SourceAddress, Sessions: t.ProxySessions, MessagesPerSession: t.MessagesPerSession, IdleTimeout: t.Timeouts.Idle,
 		Timeouts: shorter(tc.Timeouts, proxyTimeouts),
+		Original: t.Kind == "original", Spoof: t.SpoofClient,
 	}
 	for _, h := range t.Hosts {
 		uc.Hosts = append(uc.Hosts, upstream.Host{Address: h.String()})
@@ -164,6 +166,23 @@ func upstreamHealth(s *upstream.Server) error {
 // offer is what a listener may promise in the name of the upstreams that its mail may
 // be passed through to; nil: nothing is passed through.
 func (g *generation) offer(l *config.Listener) func(s *mail.Session, own smtp.Extensions) smtpserver.Offer {
+	servers := g.serversOf(l)
+	if len(servers) == 0 {
+		return nil
+	}
+	return func(client *mail.Session, own smtp.Extensions) smtpserver.Offer {
+		// One that nobody knows yet can do nothing.
+		all, _ := servers[0].CapabilitiesFor(client)
+		for _, s := range servers[1:] {
+			c, _ := s.CapabilitiesFor(client)
+			all = all.And(c)
+		}
+		return smtpserver.Offer{Extensions: all.Restrict(own), MessageSize: all.SizeLimit, Recipients: all.RcptMax}
+	}
+}
+
+// serversOf are the upstreams that mail of a listener may be passed through to.
+func (g *generation) serversOf(l *config.Listener) []*upstream.Server {
 	var servers []*upstream.Server
 	for i := range g.cfg.Domains {
 		d := &g.cfg.Domains[i]
@@ -171,18 +190,7 @@ func (g *generation) offer(l *config.Listener) func(s *mail.Session, own smtp.Ex
 			servers = append(servers, p.Server)
 		}
 	}
-	if len(servers) == 0 {
-		return nil
-	}
-	return func(_ *mail.Session, own smtp.Extensions) smtpserver.Offer {
-		// One that nobody knows yet can do nothing.
-		all, _ := servers[0].Capabilities()
-		for _, s := range servers[1:] {
-			c, _ := s.Capabilities()
-			all = all.And(c)
-		}
-		return smtpserver.Offer{Extensions: all.Restrict(own), MessageSize: all.SizeLimit, Recipients: all.RcptMax}
-	}
+	return servers
 }
 
 // deferMixed are the listeners with mixed = "defer".
@@ -216,4 +224,16 @@ func (a *app) upstreamStats() []metrics.UpstreamStats {
 		}
 	}
 	return all
+}
+
+// meeting is the hook for HELO: a server that a client named by its connection is
+// asked what it can take before that is promised in its name.
+type meeting []*upstream.Server
+
+// Helo implements smtpserver.HeloHook.
+func (m meeting) Helo(ctx context.Context, s *mail.Session) mail.Decision {
+	for _, server := range m {
+		server.Meet(ctx, s)
+	}
+	return mail.Decision{}
 }

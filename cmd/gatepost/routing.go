@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -224,7 +225,7 @@ func (a *app) recipientCallout(g, old *generation) (*callout.Recipient, error) {
 	return keep(g, old, key, func() (*callout.Recipient, *keptPart, error) {
 		c, err := callout.NewRecipient(callout.Config{
 			Hostname: string(g.cfg.Hostname), Own: ownAddresses(g.cfg), Resolver: g.resolver,
-			Targets: calloutTargets(g.transports), Log: a.logs.Logger("Route"),
+			Targets: calloutTargets(g.transports), Log: a.logs.Logger("Route"), Dial: a.dialer(netip.Addr{}),
 		})
 		if err != nil {
 			return nil, nil, err

@@ -111,6 +111,7 @@ func (a *app) addSMTP(g *generation, p *scriptParts) error {
 	}
 	rcpt, err := callout.NewRecipient(callout.Config{
 		Hostname: string(g.cfg.Hostname), Own: ownAddresses(g.cfg), Resolver: g.resolver, Targets: calloutTargets(g.transports), Log: a.logger("Callout"),
+		Dial: a.dialer(netip.Addr{}),
 	})
 	if err != nil {
 		return errors.Join(err, web.Close())

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 
 	"gatepost/internal/config"
 	"gatepost/internal/dns"
@@ -85,7 +86,7 @@ func (s *stageBuilder) spf(b *config.Block, p *config.SPFBlock, m *made) {
 // calloutConfig is what both callouts have in common.
 func (s *stageBuilder) calloutConfig(b *config.Block, p *config.CalloutParams) callout.Config {
 	return callout.Config{
-		Hostname: string(s.g.cfg.Hostname), Own: ownAddresses(s.g.cfg), Resolver: s.g.resolver, Log: s.logger("Callout"),
+		Hostname: string(s.g.cfg.Hostname), Own: ownAddresses(s.g.cfg), Resolver: s.g.resolver, Log: s.logger("Callout"), Dial: s.dialer(netip.Addr{}),
 		Timeout: b.Timeout, MaxHosts: p.MaxHosts, Sessions: p.Sessions, PerTarget: p.PerTarget, PerMinute: p.PerMinute,
 		PositiveFor: p.PositiveFor, NegativeFor: p.NegativeFor, UnknownFor: p.UnknownFor, CatchAllFor: p.CatchAllFor, CacheSize: p.CacheSize,
 	}

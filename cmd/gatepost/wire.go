@@ -90,6 +90,9 @@ func (a *app) build(cfg *config.Config, old *generation) (*generation, error) {
 	g := &generation{cfg: cfg, certs: make(map[certs.Pair]*certs.Store), transports: make(map[string]builtTransport),
 		parts: make(map[string]*keptPart), directories: make(map[string]*directory), webs: make(map[string]*web),
 		logins: make(map[string]smtpserver.Authenticator)}
+	if err := a.checkInterception(cfg); err != nil {
+		return nil, err
+	}
 	if err := g.loadCertificates(); err != nil {
 		return nil, err
 	}
@@ -137,6 +140,7 @@ func (a *app) newGateway(g *generation) (*gateway.Gateway, error) {
 		Sent:             g.sent,
 		Queued:           queuedListeners(g.cfg),
 		ByDomain:         g.byDomain(),
+		Originals:        g.originals(),
 		Users:            g.users,
 		Proxies:          g.proxies,
 		DeferMixed:       deferMixed(g.cfg),
@@ -148,6 +152,15 @@ func (g *generation) byDomain() map[string]bool {
 	all := make(map[string]bool)
 	for name, t := range g.transports {
 		all[name] = t.queued.ByDomain
+	}
+	return all
+}
+
+// originals are the transports that lead to where diverted connections were meant for.
+func (g *generation) originals() map[string]bool {
+	all := make(map[string]bool)
+	for name, t := range g.transports {
+		all[name] = t.kind == "original"
 	}
 	return all
 }
@@ -242,6 +255,9 @@ func (a *app) buildTransport(g *generation, t *config.Transport, resolver *dns.R
 		Resolver: resolver,
 		Signers:  signers,
 		Log:      a.logs.Logger("Delivery"),
+		Dial:     a.dialer(t.SourceAddress),
+		DialFrom: a.dialFrom,
+		Check:    a.mayGoTo,
 	})
 	if err != nil {
 		return err
@@ -252,7 +268,7 @@ func (a *app) buildTransport(g *generation, t *config.Transport, resolver *dns.R
 		kind:        t.Kind,
 		queued: queue.TransportConfig{
 			Transport: made,
-			ByDomain:  t.Kind == "mx",
+			ByDomain:  t.Kind == "mx" || t.Kind == "original",
 			Policy:    queuePolicy(t),
 		},
 	}
@@ -305,7 +321,8 @@ func transportConfig(cfg *config.Config, t *config.Transport) (transport.Config,
 		Hostname:           string(cfg.Hostname),
 		Hosts:              nextHops(t.Hosts),
 		Balance:            transport.Balance(t.Balance),
-		Port:               t.Port,
+		Port:               cmp.Or(t.Port, 25),
+		Spoof:              t.SpoofClient,
 		Own:                ownAddresses(cfg),
 		TLS:                transport.TLSMode(t.TLS),
 		TLSCAFile:          string(t.TLSCAFile),

@@ -70,6 +70,23 @@ func NewGuard(c GuardConfig) *Guard {
 // are being made.
 func (g *Guard) Check(ctx context.Context, client, destination netip.AddrPort) error {
 	client, destination = unmap(client), unmap(destination)
+	if err := g.CheckDestination(destination); err != nil {
+		return err
+	}
+	host, err := g.hostAddresses()
+	if err != nil {
+		return fmt.Errorf("go on to %s: %w", destination, err)
+	}
+	if g.cfg.Outgoing.mine(ctx, client, destination, isHost(host, client.Addr())) {
+		return fmt.Errorf("go on from %s to %s: %w", client, destination, ErrLoop)
+	}
+	return nil
+}
+
+// CheckDestination is Check for a connection that was kept for later: nobody has
+// connected to here now.
+func (g *Guard) CheckDestination(destination netip.AddrPort) error {
+	destination = unmap(destination)
 	to := destination.Addr()
 	if !to.IsValid() || to.IsUnspecified() || to.IsMulticast() || destination.Port() == 0 || to == broadcast {
 		return fmt.Errorf("go on to %s: %w", destination, ErrNowhere)
@@ -80,9 +97,6 @@ func (g *Guard) Check(ctx context.Context, client, destination netip.AddrPort) e
 	}
 	if g.self(destination, isHost(host, to)) {
 		return fmt.Errorf("go on to %s: %w", destination, ErrSelf)
-	}
-	if g.cfg.Outgoing.mine(ctx, client, destination, isHost(host, client.Addr())) {
-		return fmt.Errorf("go on from %s to %s: %w", client, destination, ErrLoop)
 	}
 	return nil
 }

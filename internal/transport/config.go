@@ -127,7 +127,7 @@ type Deps struct {
 	DialFrom func(ctx context.Context, from netip.Addr, network, address string) (net.Conn, error)
 	// Check says whether a connection to an original destination would come back to
 	// this host; nil: none does.
-	Check func(ctx context.Context, to netip.AddrPort) error
+	Check func(to netip.AddrPort) error
 }
 
 // Transport delivers messages. It may be used by any number of goroutines.

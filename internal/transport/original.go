@@ -15,7 +15,7 @@ import (
 type originalTransport struct {
 	*mxTransport
 	spoof bool
-	check func(ctx context.Context, to netip.AddrPort) error
+	check func(to netip.AddrPort) error
 }
 
 // submissions is the port where sessions begin with TLS (RFC 8314 §7.3).
@@ -43,7 +43,7 @@ func (t *originalTransport) Deliver(ctx context.Context, d *mail.Delivery) []mai
 	return t.relay.deliver(ctx, d, func(ctx context.Context) route {
 		return func(yield func(hop, *mail.Outcome) bool) {
 			if t.check != nil {
-				if err := t.check(ctx, to); err != nil {
+				if err := t.check(to); err != nil {
 					// The addresses of this host have changed since the message came; they
 					// may change back.
 					o := ownOutcome(mail.Deferred, mail.ReplyNotThrough, "connect", err)
