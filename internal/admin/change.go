@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"gatepost/internal/accounts"
 	"gatepost/internal/queue"
 )
 
@@ -55,17 +56,19 @@ func (s *Server) routeChanges(r *router) {
 		},
 	}
 	for name, op := range operations {
-		r.handle("POST", "/api/v1/queue/"+name, s.change(name, op))
+		r.add(Route{Method: "POST", Path: "/api/v1/queue/" + name, Permission: accounts.QueueWrite, Do: s.change(name, op),
+			Doc: &Doc{Summary: "Queue items: " + name, In: Change{}, Out: Counted{}}})
 	}
 }
 
 // change decodes and checks the request, and counts or runs the operation.
-func (s *Server) change(name string, op operation) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+func (s *Server) change(name string, op operation) Handler {
+	return func(w http.ResponseWriter, r *http.Request, a *Actor) {
 		var c Change
 		if !decode(w, r, &c) {
 			return
 		}
+		c.By = a.By(c.By)
 		sel, err := c.check(name)
 		if err != nil {
 			failWith(w, err)
@@ -83,6 +86,7 @@ func (s *Server) change(name string, op operation) http.HandlerFunc {
 			failWith(w, err)
 			return
 		}
+		a.Note(fmt.Sprintf("%d items: %s", n, c.Selector.Values().Encode()))
 		answer(w, http.StatusOK, Counted{Count: n, DryRun: c.DryRun})
 	}
 }

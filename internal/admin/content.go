@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 
+	"gatepost/internal/accounts"
 	"gatepost/internal/mail"
 	"gatepost/internal/smtp"
 )
@@ -56,9 +57,14 @@ func (s *Server) routeContent(r *router) {
 	if s.cfg.Content == nil {
 		return
 	}
-	r.handle("POST", "/api/v1/scan", s.explain)
-	r.handle("POST", "/api/v1/bayes/train", s.train)
-	r.handle("GET", "/api/v1/bayes", s.bayesStatus)
+	r.add(Route{Method: "POST", Path: "/api/v1/scan", Permission: accounts.Explain, MaxBody: maxMessage, Quiet: true, Do: plain(s.explain), Doc: &Doc{
+		Summary: "Run a content flow on a message and say what it sees, and why", InType: "message/rfc822", Out: map[string]any{},
+		Query: []string{"flow: its name", "sender: of the envelope", "recipient: of the envelope", "client: address of the client"}}})
+	r.add(Route{Method: "POST", Path: "/api/v1/bayes/train", Permission: accounts.Train, MaxBody: maxMessage, Do: plain(s.train), Doc: &Doc{
+		Summary: "Teach the Bayesian filter a message", InType: "message/rfc822", Out: Trained{},
+		Query: []string{"kind: spam, ham or forget", "domain: whose statistics"}}})
+	r.add(Route{Method: "GET", Path: "/api/v1/bayes", Permission: accounts.StatusRead, Do: plain(s.bayesStatus),
+		Doc: &Doc{Summary: "Show what the Bayesian filter has learned", Out: map[string]any{}}})
 }
 
 // maxMessage bounds a message in a request, in bytes.
@@ -73,7 +79,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 		failWith(w, badRequest(err))
 		return
 	}
-	x, err := s.cfg.Content.Explain(r.Context(), q, http.MaxBytesReader(w, r.Body, maxMessage))
+	x, err := s.cfg.Content.Explain(r.Context(), q, r.Body)
 	if err != nil {
 		failWith(w, err)
 		return
@@ -119,7 +125,7 @@ func (s *Server) train(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, "kind must be spam, ham or forget")
 		return
 	}
-	changed, err := s.cfg.Content.Train(r.Context(), q, http.MaxBytesReader(w, r.Body, maxMessage))
+	changed, err := s.cfg.Content.Train(r.Context(), q, r.Body)
 	if err != nil {
 		failWith(w, err)
 		return

@@ -74,12 +74,10 @@ func (s *Server) routeDigestLinks(r *router) {
 	}
 	// GET never changes anything: programs that check or preview links follow
 	// them on their own.
-	r.mux.HandleFunc("GET "+path, serve(links.Look, lookText))
-	r.mux.HandleFunc("POST "+path, serve(links.Follow, followText))
-	r.mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Allow", "GET, HEAD, POST")
-		fail(w, http.StatusMethodNotAllowed, "use GET or POST")
-	})
+	r.add(
+		Route{Method: "GET", Path: path, Public: true, Capability: true, Do: plain(serve(links.Look, lookText))},
+		Route{Method: "POST", Path: path, Public: true, Capability: true, Do: plain(serve(links.Follow, followText))},
+	)
 }
 
 // linkFailure says why there is nothing to show. Whatever is wrong with a link

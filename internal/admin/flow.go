@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 
+	"gatepost/internal/accounts"
 	"gatepost/internal/mail"
 	"gatepost/internal/smtp"
 )
@@ -31,12 +32,17 @@ func (s *Server) routeFlows(r *router) {
 	if s.cfg.Flows == nil {
 		return
 	}
-	r.handle("GET", "/api/v1/flow", func(w http.ResponseWriter, r *http.Request) { s.explainFlows(w, r, nil) })
-	r.handle("POST", "/api/v1/flow/message", func(w http.ResponseWriter, r *http.Request) {
-		if isMessage(w, r) {
-			s.explainFlows(w, r, http.MaxBytesReader(w, r.Body, maxMessage))
-		}
-	})
+	query := []string{"listener: on which the client comes", "client: its address", "helo: its name", "user: who has logged in", "from: sender", "to: recipient"}
+	r.add(Route{Method: "GET", Path: "/api/v1/flow", Permission: accounts.Explain,
+		Do:  func(w http.ResponseWriter, r *http.Request, _ *Actor) { s.explainFlows(w, r, nil) },
+		Doc: &Doc{Summary: "Say what the flows before content do", Query: query, Out: map[string]any{}}})
+	r.add(Route{Method: "POST", Path: "/api/v1/flow/message", Permission: accounts.Explain, MaxBody: maxMessage, Quiet: true,
+		Do: func(w http.ResponseWriter, r *http.Request, _ *Actor) {
+			if isMessage(w, r) {
+				s.explainFlows(w, r, r.Body)
+			}
+		},
+		Doc: &Doc{Summary: "Say what all flows do with a message", Query: query, InType: "message/rfc822", Out: map[string]any{}}})
 }
 
 func (s *Server) explainFlows(w http.ResponseWriter, r *http.Request, body io.Reader) {

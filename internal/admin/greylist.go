@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 
+	"gatepost/internal/accounts"
 	"gatepost/internal/policy/greylist"
 	"gatepost/internal/store"
 )
@@ -52,9 +53,16 @@ type GreylistForgotten struct {
 }
 
 func (s *Server) routeGreylist(r *router) {
-	r.handle("GET", "/api/v1/greylist", s.listGreylist)
-	r.handle("POST", "/api/v1/greylist/allow", s.allowGreylist)
-	r.handle("POST", "/api/v1/greylist/forget", s.forgetGreylist)
+	r.add(
+		Route{Method: "GET", Path: "/api/v1/greylist", Permission: accounts.GreylistRead, Do: plain(s.listGreylist), Doc: &Doc{
+			Summary: "List what greylisting knows", Out: GreylistPage{},
+			Query: []string{"kind: triplet, source, known or allow", "source: network or domain", "sender: address", "recipient: address",
+				"state: waiting or passed", "limit: rows of a page, 1 to 1000", "cursor: next of the page before"}}},
+		Route{Method: "POST", Path: "/api/v1/greylist/allow", Permission: accounts.GreylistWrite, Do: s.allowGreylist,
+			Doc: &Doc{Summary: "Let something pass for good", In: GreylistAllow{}, Out: struct{}{}}},
+		Route{Method: "POST", Path: "/api/v1/greylist/forget", Permission: accounts.GreylistWrite, Do: s.forgetGreylist,
+			Doc: &Doc{Summary: "Forget entries", In: GreylistForget{}, Out: GreylistForgotten{}}},
+	)
 }
 
 func (s *Server) listGreylist(w http.ResponseWriter, r *http.Request) {
@@ -145,7 +153,7 @@ func (f *GreylistForget) query() (store.GreylistQuery, error) {
 	return q, nil
 }
 
-func (s *Server) allowGreylist(w http.ResponseWriter, r *http.Request) {
+func (s *Server) allowGreylist(w http.ResponseWriter, r *http.Request, a *Actor) {
 	var c GreylistAllow
 	if !decode(w, r, &c) {
 		return
@@ -156,6 +164,7 @@ func (s *Server) allowGreylist(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.ChangeTimeout)
 	defer cancel()
+	a.Note(c.What + " " + c.Note)
 	err := s.cfg.Greylist.Allow(ctx, c.What, c.Note)
 	switch {
 	case errors.Is(err, greylist.ErrAllow):
@@ -167,7 +176,7 @@ func (s *Server) allowGreylist(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *Server) forgetGreylist(w http.ResponseWriter, r *http.Request) {
+func (s *Server) forgetGreylist(w http.ResponseWriter, r *http.Request, a *Actor) {
 	var c GreylistForget
 	if !decode(w, r, &c) {
 		return
@@ -179,6 +188,7 @@ func (s *Server) forgetGreylist(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.ChangeTimeout)
 	defer cancel()
+	a.Note(fmt.Sprintf("%+v", c))
 	n, err := s.cfg.Greylist.Forget(ctx, q)
 	switch {
 	case errors.Is(err, store.ErrAsksNothing):

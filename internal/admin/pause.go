@@ -3,7 +3,9 @@ package admin
 import (
 	"context"
 	"net/http"
+	"strings"
 
+	"gatepost/internal/accounts"
 	"gatepost/internal/queue"
 )
 
@@ -22,11 +24,16 @@ type PauseRequest struct {
 }
 
 func (s *Server) routePauses(r *router) {
-	r.handle("GET", "/api/v1/queue/pauses", s.pauses)
-	r.handle("POST", "/api/v1/queue/pause", s.pause(func(ctx context.Context, q Pauser, p *PauseRequest) error {
+	r.add(Route{Method: "GET", Path: "/api/v1/queue/pauses", Permission: accounts.QueueRead, Do: plain(s.pauses),
+		Doc: &Doc{Summary: "List what is paused", Out: []queue.Pause{}}})
+	write := func(path, summary string, h Handler) {
+		r.add(Route{Method: "POST", Path: path, Permission: accounts.QueueWrite, Do: h,
+			Doc: &Doc{Summary: summary, In: PauseRequest{}, Out: []queue.Pause{}}})
+	}
+	write("/api/v1/queue/pause", "Pause a transport or a domain", s.pause(func(ctx context.Context, q Pauser, p *PauseRequest) error {
 		return q.Pause(ctx, p.PauseTarget, p.By, p.Reason)
 	}))
-	r.handle("POST", "/api/v1/queue/resume", s.pause(func(ctx context.Context, q Pauser, p *PauseRequest) error {
+	write("/api/v1/queue/resume", "Resume a transport or a domain", s.pause(func(ctx context.Context, q Pauser, p *PauseRequest) error {
 		return q.Resume(ctx, p.PauseTarget, p.By)
 	}))
 }
@@ -40,12 +47,14 @@ func (s *Server) pauses(w http.ResponseWriter, _ *http.Request) {
 }
 
 // pause answers with the pauses that are in force afterwards.
-func (s *Server) pause(act func(context.Context, Pauser, *PauseRequest) error) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+func (s *Server) pause(act func(context.Context, Pauser, *PauseRequest) error) Handler {
+	return func(w http.ResponseWriter, r *http.Request, a *Actor) {
 		var p PauseRequest
 		if !decode(w, r, &p) {
 			return
 		}
+		p.By = a.By(p.By)
+		a.Note(strings.TrimSpace(p.Transport + " " + p.Domain + " " + p.Reason))
 		err := checkNotes(p.By, p.Reason)
 		if err == nil {
 			err = act(r.Context(), s.cfg.Queue, &p)

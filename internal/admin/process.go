@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"gatepost/internal/accounts"
 	"gatepost/internal/upstream"
 )
 
@@ -24,9 +25,11 @@ type Status struct {
 }
 
 func (s *Server) routeProcess(r *router) {
-	r.handle("GET", "/api/v1/status", s.status)
+	r.add(Route{Method: "GET", Path: "/api/v1/status", Permission: accounts.StatusRead, Do: plain(s.status),
+		Doc: &Doc{Summary: "Show version, listeners and the state of every part", Out: Status{}}})
 	if s.cfg.Reload != nil {
-		r.handle("POST", "/api/v1/reload", s.reload)
+		r.add(Route{Method: "POST", Path: "/api/v1/reload", Permission: accounts.ConfigWrite, Do: plain(s.reload),
+			Doc: &Doc{Summary: "Load the configuration again, all or nothing", In: struct{}{}, Out: Status{}}})
 	}
 }
 

@@ -9,8 +9,10 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"gatepost/internal/accounts"
 	"gatepost/internal/config"
 	"gatepost/internal/mail"
 	"gatepost/internal/quarantine"
@@ -50,9 +52,17 @@ type QuarantineResults struct {
 const MaxQuarantineIDs = 1000
 
 func (s *Server) routeQuarantine(r *router) {
-	r.handle("GET", "/api/v1/quarantine", s.listQuarantine)
-	r.handle("GET", "/api/v1/quarantine/{id}", s.showQuarantined)
-	r.handle("GET", "/api/v1/quarantine/{id}/body", s.quarantinedBody)
+	r.add(
+		Route{Method: "GET", Path: "/api/v1/quarantine", Permission: accounts.QuarantineRead, Do: plain(s.listQuarantine), Doc: &Doc{
+			Summary: "List what is held", Out: quarantine.Page{},
+			Query: []string{"sender: address or @domain", "recipient: address", "domain: of the recipient", "threat: virus, spam, filter, unscanned or policy",
+				"state: held, released or deleted", "since: date, time or age", "before: date, time or age", "text: in subject and addresses",
+				"limit: rows of a page, 1 to 1000", "cursor: next of the page before"}}},
+		Route{Method: "GET", Path: "/api/v1/quarantine/{id}", Permission: accounts.QuarantineRead, Do: plain(s.showQuarantined),
+			Doc: &Doc{Summary: "Show a held message: envelope, header, structure, findings", Out: quarantine.Detail{}}},
+		Route{Method: "GET", Path: "/api/v1/quarantine/{id}/body", Permission: accounts.MailRead, Do: plain(s.quarantinedBody),
+			Doc: &Doc{Summary: "Get a held message as it came", OutType: "message/rfc822"}},
+	)
 	q := s.cfg.Quarantine
 	for name, op := range map[string]func(context.Context, quarantine.Request, string) []quarantine.Result{
 		"release": func(ctx context.Context, r quarantine.Request, _ string) []quarantine.Result {
@@ -63,8 +73,12 @@ func (s *Server) routeQuarantine(r *router) {
 			return q.Train(ctx, r, as == "spam")
 		},
 	} {
-		// Beside {id} there is no room for handle's answer to other methods: its own is given.
-		r.mux.HandleFunc("POST /api/v1/quarantine/"+name, s.changeQuarantine(name, op))
+		need := accounts.QuarantineWrite
+		if name == "train" {
+			need = accounts.Train
+		}
+		r.add(Route{Method: "POST", Path: "/api/v1/quarantine/" + name, Permission: need, Do: s.changeQuarantine(name, op),
+			Doc: &Doc{Summary: "Held messages: " + name, In: QuarantineRequest{}, Out: QuarantineResults{}}})
 	}
 }
 
@@ -200,12 +214,14 @@ func (s *Server) quarantinedBody(w http.ResponseWriter, r *http.Request) {
 
 // changeQuarantine decodes and checks a request, carries it out, and answers with
 // what was done with each message; where nothing was done, with why.
-func (s *Server) changeQuarantine(name string, op func(context.Context, quarantine.Request, string) []quarantine.Result) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+func (s *Server) changeQuarantine(name string, op func(context.Context, quarantine.Request, string) []quarantine.Result) Handler {
+	return func(w http.ResponseWriter, r *http.Request, a *Actor) {
 		var c QuarantineRequest
 		if !decode(w, r, &c) {
 			return
 		}
+		c.By = a.By(c.By)
+		a.Note(strings.Join(c.IDs[:min(len(c.IDs), 10)], " "))
 		request, err := c.check(name)
 		if err != nil {
 			failWith(w, err)

@@ -208,7 +208,7 @@ func TestBadRequestsToTheQuarantineAreRefused(t *testing.T) {
 		{"training for a recipient", "POST", "/train", `{"ids":["` + id + `"],"as":"ham","recipients":["a@b"]}`, 400, "no recipients"},
 		{"too many IDs", "POST", "/delete", `{"ids":["` + strings.Repeat(id+`","`, MaxQuarantineIDs) + id + `"]}`, 400, "at most"},
 		{"an endless name", "POST", "/delete", `{"ids":["` + id + `"],"by":"` + strings.Repeat("x", maxNote+1) + `"}`, 400, "at most"},
-		{"releasing by GET", "GET", "/release", "", 404, "no such message"},
+		{"releasing by GET", "GET", "/release", "", 405, "use POST"},
 		{"deleting by method", "DELETE", "/" + id, "", 405, "use GET"},
 	} {
 		r := ask(w.api, c.method, "/api/v1/quarantine"+c.path, c.body)

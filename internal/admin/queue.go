@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 
+	"gatepost/internal/accounts"
 	"gatepost/internal/quarantine"
 	"gatepost/internal/queue"
 )
@@ -47,10 +48,13 @@ type Counted struct {
 }
 
 func (s *Server) routeQueue(r *router) {
-	r.handle("GET", "/api/v1/queue/items", s.list)
-	r.handle("GET", "/api/v1/queue/items/{id}", s.show)
-	r.handle("GET", "/api/v1/queue/count", s.count)
-	r.handle("GET", "/api/v1/queue/stats", s.stats)
+	get := func(path string, h http.HandlerFunc, doc Doc) {
+		r.add(Route{Method: "GET", Path: path, Permission: accounts.QueueRead, Do: plain(h), Doc: &doc})
+	}
+	get("/api/v1/queue/items", s.list, Doc{Summary: "List queue items", Query: append(selectorQuery(), "limit: rows of a page, 1 to 1000", "after: the next of the page before"), Out: Page{}})
+	get("/api/v1/queue/items/{id}", s.show, Doc{Summary: "Show one item, or all of a message", Out: []queue.Detail{}})
+	get("/api/v1/queue/count", s.count, Doc{Summary: "Count queue items", Query: selectorQuery(), Out: Counted{}})
+	get("/api/v1/queue/stats", s.stats, Doc{Summary: "Show the queue by state and destination", Out: queue.Stats{}})
 }
 
 func (s *Server) list(w http.ResponseWriter, r *http.Request) {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 
+	"gatepost/internal/accounts"
 	"gatepost/internal/mail"
 	"gatepost/internal/smtp"
 )
@@ -29,7 +30,10 @@ type RouteQuery struct {
 
 func (s *Server) routeRouting(r *router) {
 	if s.cfg.Routing != nil {
-		r.handle("GET", "/api/v1/route", s.explainRoute)
+		r.add(Route{Method: "GET", Path: "/api/v1/route", Permission: accounts.Explain, Do: plain(s.explainRoute), Doc: &Doc{
+			Summary: "Say where mail for an address goes, and why",
+			Query:   []string{"address: whose mail", "listener: on which it comes", "client: address of the client", "user: who has logged in", "from: the sender"},
+			Out:     map[string]any{}}})
 	}
 }
 

@@ -9,33 +9,16 @@ import (
 	"net/http"
 )
 
-// router is http.ServeMux with errors in our form.
-type router struct{ mux *http.ServeMux }
-
-func newRouter() *router {
-	r := &router{mux: http.NewServeMux()}
-	r.mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
-		fail(w, http.StatusNotFound, "no such path: "+req.URL.Path)
-	})
-	return r
-}
-
-// handle serves one path by one method; GET includes HEAD. A path is added once.
-func (r *router) handle(method, path string, h http.HandlerFunc) {
-	r.mux.HandleFunc(method+" "+path, h)
-	r.mux.HandleFunc(path, func(w http.ResponseWriter, req *http.Request) {
-		w.Header().Set("Allow", method)
-		fail(w, http.StatusMethodNotAllowed, "use "+method)
-	})
-}
-
-// ServeHTTP answers one request.
-func (r *router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	h := w.Header()
+// secure sets what holds for every answer; pages and frames loosen the policy.
+func secure(h http.Header) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", "default-src 'none'")
-	r.mux.ServeHTTP(w, req)
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
 }
 
 // Failure is the body of every answer that is not a success.

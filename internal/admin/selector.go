@@ -40,6 +40,14 @@ func (s *Selector) fields() []field {
 	}
 }
 
+// selectorQuery are the parameters of a selector.
+func selectorQuery() []string {
+	return []string{
+		"id: ID or ID:n, may come again", "sender: address or @domain", "recipient: address or @domain", "domain: of the recipient",
+		"transport: its name", "state: of the item", "older_than: an age, 2d", "newer_than: an age, 2d", "error: a regular expression", "all: true for every item",
+	}
+}
+
 // Values is the selector as a query string has it.
 func (s Selector) Values() url.Values {
 	v := url.Values{}

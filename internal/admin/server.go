@@ -30,6 +30,11 @@ type Config struct {
 	Routing Routing
 	// Content looks at single messages; nil: its paths answer 404.
 	Content Content
+	// Gate knows who sends a request on TCP; nil: neither API nor pages are served
+	// there.
+	Gate *Gate
+	// Pages are for browsers; nil: none.
+	Pages Pages
 	// Metrics answers a scrape.
 	Metrics http.Handler
 	// MetricsTokenFile holds the bearer token for /metrics on TCP; "" lets
@@ -96,10 +101,20 @@ func New(cfg Config) (*Server, error) {
 	return &Server{cfg: cfg}, nil
 }
 
-// API is the handler for the unix socket: everything. Whoever can open the
+// API is the handler for the unix socket: the whole API. Whoever can open the
 // socket is an administrator.
 func (s *Server) API() http.Handler {
 	r := newRouter()
+	s.routeAPI(r)
+	r.add(Route{Method: "GET", Path: "/healthz", Public: true, Do: plain(s.health(everything))})
+	if s.cfg.Metrics != nil {
+		r.add(Route{Method: "GET", Path: "/metrics", Public: true, Do: plain(s.cfg.Metrics.ServeHTTP)})
+	}
+	return r.handler(s.serveLocal, s.refuseJSON)
+}
+
+// routeAPI adds the routes of the API, the same ones for the socket and TCP.
+func (s *Server) routeAPI(r *router) {
 	s.routeQueue(r)
 	s.routeChanges(r)
 	s.routePauses(r)
@@ -113,26 +128,42 @@ func (s *Server) API() http.Handler {
 	}
 	s.routeContent(r)
 	s.routeRouting(r)
-	r.handle("GET", "/healthz", s.health(everything))
-	if s.cfg.Metrics != nil {
-		r.handle("GET", "/metrics", s.cfg.Metrics.ServeHTTP)
+	if s.cfg.Gate != nil {
+		s.routeAccounts(r)
 	}
-	return r
 }
 
-// Public is the handler for TCP: /healthz, /metrics where it is allowed, and the
-// pages behind the links of digests.
+// Public is the handler for TCP: /healthz, /metrics where it is allowed, the pages
+// behind the links of digests, and with a Gate the API and the pages.
 func (s *Server) Public() http.Handler {
+	r := s.publicRoutes()
+	if s.cfg.Gate == nil {
+		return r.handler(s.serveLocal, s.refuseJSON)
+	}
+	return r.handler(s.serveWeb, s.refuse)
+}
+
+func (s *Server) publicRoutes() *router {
 	r := newRouter()
-	r.handle("GET", "/healthz", s.health(s.mayReadMetrics))
+	r.add(Route{Method: "GET", Path: "/healthz", Public: true, Do: plain(s.health(s.mayReadMetrics))})
 	if s.cfg.Metrics != nil {
-		r.handle("GET", "/metrics", s.metrics)
+		r.add(Route{Method: "GET", Path: "/metrics", Public: true, Do: plain(s.metrics)})
 	}
 	if s.cfg.DigestLinks != nil {
 		s.routeDigestLinks(r)
 	}
+	if s.cfg.Gate == nil {
+		return r
+	}
+	s.routeAPI(r)
+	if s.cfg.Pages != nil {
+		r.add(s.cfg.Pages.Routes()...)
+	}
 	return r
 }
+
+// Routes is the table of everything that is served on TCP.
+func (s *Server) Routes() []*Route { return s.publicRoutes().routes }
 
 // ServeAPI serves the API on l, a listener of ListenSocket, until Shutdown.
 func (s *Server) ServeAPI(l net.Listener) error {
