@@ -63,6 +63,33 @@ type interceptedListener struct {
 	ports     []int
 }
 
+// Run implements the subcommand.
+func (c *firewallCmd) Run(t *terminal) error {
+	ctx := context.Background()
+	switch {
+	case c.Remove:
+		return c.run(ctx, t, nil)
+	case c.Config == "":
+		return usageError{errors.New("which connections are diverted stands in the configuration: name it with -c FILE")}
+	}
+	cfg, err := loadConfig(c.Config, func(w string) { fmt.Fprintln(t.err, w) })
+	if err != nil {
+		return err
+	}
+	return c.run(ctx, t, interceptedListeners(cfg))
+}
+
+// interceptedListeners are the listeners with interception.
+func interceptedListeners(cfg *config.Config) []interceptedListener {
+	var all []interceptedListener
+	for i := range cfg.Listeners {
+		if l := &cfg.Listeners[i]; l.Intercepts() {
+			all = append(all, interceptedListener{string(l.Name), l.Interception, l.Address, l.InterceptPorts})
+		}
+	}
+	return all
+}
+
 // run carries out the command for the listeners of the configuration; none with
 // --remove.
 func (c *firewallCmd) run(ctx context.Context, t *terminal, listeners []interceptedListener) error {

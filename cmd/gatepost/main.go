@@ -30,6 +30,7 @@ type commands struct {
 	Bayes      bayesCmd      `cmd:"" help:"Look at what the Bayesian filter has learned."`
 	Status     statusCmd     `cmd:"" help:"Show how the running gateway is."`
 	Reload     reloadCmd     `cmd:"" help:"Have the running gateway load its configuration again."`
+	Firewall   firewallCmd   `cmd:"" help:"Make the rules that divert connections to Gatepost."`
 	DKIM       dkimCmd       `cmd:"" name:"dkim" help:"Make keys for DKIM signatures."`
 	Password   passwordCmd   `cmd:"" help:"Make the hash of a password for a file of users."`
 	Demo       demoCmd       `cmd:"" help:"Show Gatepost at work in a scratch directory."`
