@@ -330,7 +330,7 @@ func TestNewTellsWhatIsWrong(t *testing.T) {
 		cfg  Config
 		want []string
 	}{
-		{Config{Kind: "nowhere", Hostname: "h"}, []string{`unknown kind "original"`}},
+		{Config{Kind: "nowhere", Hostname: "h"}, []string{`unknown kind "nowhere"`}},
 		{Config{Kind: SMTP}, []string{"no hostname"}},
 		{Config{Kind: SMTP, Hostname: "h"}, []string{"no hosts"}},
 		{Config{Kind: SMTP, Hostname: "h", TLS: "maybe", Balance: "random"}, []string{`unknown tls "maybe"`, `unknown balance "random"`}},
