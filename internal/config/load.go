@@ -37,6 +37,27 @@ func Load(path string) (*Config, []Problem) {
 	return load(path, filepath.Dir(full), data, thisHost())
 }
 
+// LoadText is Load for a text that the file does not hold yet. staged maps absolute
+// paths of files that it names to others that stand for them, so that a change of
+// several files is checked as a whole before any of them is written; problems are told
+// under the paths that the configuration names, while the Config has the others.
+func LoadText(path string, text []byte, staged map[string]string) (*Config, []Problem) {
+	full, err := filepath.Abs(path)
+	if err != nil {
+		full = path
+	}
+	cfg, problems := loadStaged(&binder{file: path, dir: filepath.Dir(full), places: map[any]*place{}}, text, thisHost(), staged)
+	for real, other := range staged {
+		for i := range problems {
+			p := &problems[i]
+			p.File = strings.ReplaceAll(p.File, other, real)
+			p.Message = strings.ReplaceAll(p.Message, other, real)
+			p.Hint = strings.ReplaceAll(p.Hint, other, real)
+		}
+	}
+	return cfg, problems
+}
+
 // host is what a configuration leaves to the host that it is read on.
 type host struct {
 	name      string // "" where it has none
@@ -65,9 +86,13 @@ func thisHost() host {
 
 // load is Load after the file was read: dir is where relative paths begin.
 func load(name, dir string, data []byte, on host) (*Config, []Problem) {
+	return loadStaged(&binder{file: name, dir: dir, places: map[any]*place{}}, data, on, nil)
+}
+
+// loadStaged is load where other files stand for some that the configuration names.
+func loadStaged(b *binder, data []byte, on host, staged map[string]string) (*Config, []Problem) {
 	// Editors of some systems put a byte order mark in front.
 	data = slices.Clip(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")))
-	b := &binder{file: name, dir: dir, places: map[any]*place{}}
 	root, duplicates, syntax := parseTree(data)
 	if syntax != nil {
 		b.problem(syntax.at, "", &fault{ruleSyntax, "this is not TOML: " + syntax.message, syntaxHint(syntax.message)})
@@ -78,6 +103,7 @@ func load(name, dir string, data []byte, on host) (*Config, []Problem) {
 	}
 	cfg := &Config{}
 	b.table(reflect.ValueOf(cfg).Elem(), root, scope{at: pos{1, 1}})
+	cfg.stage(staged, b.dir)
 	v := &validator{binder: b, cfg: cfg, host: on}
 	v.computedDefaults()
 	v.check()
@@ -85,6 +111,7 @@ func load(name, dir string, data []byte, on host) (*Config, []Problem) {
 	if HasErrors(b.problems) {
 		return nil, b.problems
 	}
+	cfg.absoluteLists(b.dir)
 	addImplied(cfg.Flows)
 	return cfg, b.problems
 }
