@@ -112,19 +112,6 @@ func (v *validator) isOurs(domain DomainName) bool {
 	})
 }
 
-func (v *validator) checkAdmin() {
-	a := &v.cfg.Admin
-	if a.MetricsTokenFile == "" {
-		return
-	}
-	v.secret(&a.MetricsTokenFile, "token")
-	ip := a.Listen.IP()
-	public := !a.Listen.IsZero() && (!ip.IsValid() || !ip.IsLoopback())
-	if public && a.TLSCertFile == "" {
-		v.warn(ruleWarnToken, &a.Listen, "the token for /metrics travels over the network in the clear", "set tls_cert_file and tls_key_file, or listen on 127.0.0.1")
-	}
-}
-
 // unique reports values that stand in a list twice.
 func unique[T comparable](v *validator, r rule, list []T) {
 	for i := range list {

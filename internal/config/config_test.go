@@ -249,7 +249,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		name      string
 		got, none any
 	}{
-		{"", *cfg, *defaults}, {"admin", cfg.Admin, defaults.Admin}, {"tls", cfg.TLS, defaults.TLS}, {"dns", cfg.DNS, defaults.DNS},
+		{"", *cfg, *defaults}, {"admin", cfg.Admin, defaults.Admin}, {"oidc", cfg.Admin.OIDC[0], AdminOIDC{NameClaim: "email", RoleClaim: "groups"}}, {"tls", cfg.TLS, defaults.TLS}, {"dns", cfg.DNS, defaults.DNS},
 		{"limits", cfg.Limits, defaults.Limits}, {"queue", cfg.Queue, defaults.Queue},
 		{"listener", cfg.Listeners[0], Listener{}}, {"domain", cfg.Domains[0], Domain{}}, {"dkim", cfg.DKIM[0], DKIM{}},
 		{"transport smtp", cfg.Transports[0], Transport{}}, {"auth", *cfg.Transports[0].Auth, Auth{}},

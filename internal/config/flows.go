@@ -21,6 +21,7 @@ func (v *validator) checkFlows() {
 	for i := range c.Domains {
 		v.checkFlowNames(&c.Domains[i].Flows, used)
 	}
+	v.checkFlowNames(&c.Admin.Flows, used)
 	for i := range c.Flows {
 		f := &c.Flows[i]
 		v.checkBlocks(f)

@@ -118,7 +118,7 @@ type structDoc struct {
 func readDocs(t *testing.T) map[string]structDoc {
 	t.Helper()
 	docs := map[string]structDoc{}
-	for _, name := range []string{"types.go", "servicetypes.go", "flowtypes.go", "stagetypes.go", "lookuptypes.go"} {
+	for _, name := range []string{"types.go", "admintypes.go", "servicetypes.go", "flowtypes.go", "stagetypes.go", "lookuptypes.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)

@@ -102,6 +102,7 @@ const (
 	ruleWarnWeakKey    rule = "weak-key"         // an RSA key of less than 2048 bits
 	ruleWarnClearAuth  rule = "clear-password"   // a password may travel in the clear
 	ruleWarnToken      rule = "clear-token"      // the token for /metrics travels in the clear
+	ruleWarnClearWeb   rule = "clear-web"        // passwords of the web administration travel in the clear
 	ruleWarnNoInternet rule = "no-any-domain"    // trusted clients may send anywhere, but nothing says where that goes
 	ruleWarnOwnMX      rule = "own-mx"           // mail for a domain of ours goes to its MX, which usually is this host
 	ruleWarnNoEntries  rule = "no-recipients"    // a recipient file without entries

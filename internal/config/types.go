@@ -57,23 +57,6 @@ type Config struct {
 	Flows      []Flow      `toml:"flow"`
 }
 
-// Admin is the HTTP service for monitoring: `/healthz` says whether Gatepost is
-// ready and if not, why; `/metrics` has figures for Prometheus.
-type Admin struct {
-	// Address and port of the service. Empty: off.
-	Listen HostPort `toml:"listen" default:"" port:"required" example:"127.0.0.1:8025"`
-	// Certificate (with its chain, PEM) to serve HTTPS with.
-	TLSCertFile Path `toml:"tls_cert_file" default:"" example:"/etc/gatepost/admin.pem"`
-	// Private key of that certificate.
-	TLSKeyFile Path `toml:"tls_key_file" default:"" example:"/etc/gatepost/admin.key"`
-	// File with the bearer token that `/metrics` asks for. Empty: only clients
-	// on this host may read it.
-	MetricsTokenFile Path `toml:"metrics_token_file" default:"" example:"/etc/gatepost/metrics.token"`
-	// How people reach this service: the links in digests begin with it. Scheme,
-	// host and perhaps a port; never taken from a request.
-	BaseURL BaseURL `toml:"base_url" default:"" example:"https://gw.example.com"`
-}
-
 // Store is where records live that several nodes may share: the index of the
 // quarantine with its messages, what was trained, reputation. Mail on its way is
 // not there but in data_dir.
