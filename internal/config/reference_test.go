@@ -99,7 +99,7 @@ func TestThePackagedFileIsValid(t *testing.T) {
 
 // TestEveryKeyIsDocumented wants words for people at each key.
 func TestEveryKeyIsDocumented(t *testing.T) {
-	docs := readDocs(t)
+	docs := docsOf(t)
 	for name, d := range docs {
 		for field, text := range d.fields {
 			if len(strings.Fields(text)) < 2 {
@@ -109,62 +109,19 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 	}
 }
 
-// structDoc is the comment of a struct and those of its fields.
-type structDoc struct {
-	text   string
-	fields map[string]string
-}
-
-func readDocs(t *testing.T) map[string]structDoc {
+// docsOf reads the comments that the reference and the forms are made of.
+func docsOf(t *testing.T) map[string]structDoc {
 	t.Helper()
-	docs := map[string]structDoc{}
-	for _, name := range []string{"types.go", "admintypes.go", "servicetypes.go", "flowtypes.go", "stagetypes.go", "lookuptypes.go"} {
-		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, decl := range file.Decls {
-			gen, ok := decl.(*ast.GenDecl)
-			if !ok || gen.Tok != token.TYPE {
-				continue
-			}
-			spec := gen.Specs[0].(*ast.TypeSpec)
-			if st, ok := spec.Type.(*ast.StructType); ok {
-				docs[spec.Name.Name] = readDoc(gen, st)
-			}
-		}
+	docs, err := readDocs(typeSources)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return docs
 }
 
-func readDoc(gen *ast.GenDecl, st *ast.StructType) structDoc {
-	d := structDoc{text: paragraph(gen.Doc.Text()), fields: map[string]string{}}
-	for _, f := range st.Fields.List {
-		if f.Tag == nil {
-			continue
-		}
-		ft := reflect.StructTag(strings.Trim(f.Tag.Value, "`"))
-		if text := paragraph(f.Doc.Text()); text != "" || !isSection(f.Type) {
-			d.fields[ft.Get("toml")] = text
-		}
-	}
-	return d
-}
-
-// isSection tells fields that are sections of their own, which need no comment.
-func isSection(e ast.Expr) bool {
-	if a, ok := e.(*ast.ArrayType); ok {
-		e = a.Elt
-	}
-	id, ok := e.(*ast.Ident)
-	return ok && strings.Contains(" Admin Store TLS DNS Limits Queue ClamAV Bayes Quarantine Listener Domain Transport DKIM Filter Flow Users Rewrite SRS LDAP HTTP ", " "+id.Name+" ")
-}
-
-func paragraph(s string) string { return strings.Join(strings.Fields(s), " ") }
-
 // reference writes docs/configuration.md.
 func reference(t *testing.T) string {
-	docs := readDocs(t)
+	docs := docsOf(t)
 	var b strings.Builder
 	b.WriteString(referenceHead)
 	writeKeys(&b, docs, reflect.TypeFor[Config](), "")
@@ -172,7 +129,7 @@ func reference(t *testing.T) string {
 	for _, k := range keysOf(root) {
 		ft := root.Field(k.index).Type
 		if elem := elemOf(ft); isTable(elem) {
-			fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", sectionName(ft, "", k.name), upper(afterSubject(docs[elem.Name()].text)))
+			fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", sectionName(ft, "", k.name), capital(afterSubject(docs[elem.Name()].text)))
 			writeKeys(&b, docs, elem, "")
 		}
 	}
@@ -225,7 +182,7 @@ func writeBlocks(b *strings.Builder, docs map[string]structDoc) {
 			}
 		}
 		params := reflect.TypeOf(kind.params()).Elem()
-		fmt.Fprintf(b, "\n### %s\n\n%s", kind.use, upper(docs[params.Name()].text[len(params.Name())+1:]))
+		fmt.Fprintf(b, "\n### %s\n\n%s", kind.use, capital(docs[params.Name()].text[len(params.Name())+1:]))
 		if kind.acts() {
 			d := flow.StageDefaults(kind.use)
 			if kind.use != "spf" {
@@ -309,24 +266,6 @@ func referenceType(t reflect.Type) string {
 	}
 	return name
 }
-
-func elemOf(t reflect.Type) reflect.Type {
-	for t.Kind() == reflect.Slice || t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	return t
-}
-
-// afterSubject cuts "Listener is " off the comment of a type.
-func afterSubject(s string) string {
-	_, rest, _ := strings.Cut(s, " ")
-	for _, verb := range []string{"is ", "says "} {
-		rest = strings.TrimPrefix(rest, verb)
-	}
-	return rest
-}
-
-func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 func writeLater(b *strings.Builder) {
 	b.WriteString(laterHead)
