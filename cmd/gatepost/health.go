@@ -148,6 +148,7 @@ func (a *app) status() admin.Status {
 		st.ConfigLoaded = state.loaded
 		st.Listeners = state.addresses
 		st.Upstreams = state.gen.upstreams()
+		st.Interception = interceptions(state.gen.cfg)
 	}
 	return st
 }
@@ -171,6 +172,9 @@ func (a *app) serveAdmin(cfg *config.Config) (err error) {
 	if a.services.links != nil {
 		ac.DigestLinks = a.services.links
 	}
+	if err := a.addWeb(cfg, &ac); err != nil {
+		return err
+	}
 	a.admin, err = admin.New(ac)
 	if err != nil {
 		return err
@@ -191,6 +195,7 @@ func (a *app) serveAdmin(cfg *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
+	a.inviteSetup(cfg)
 	a.serving.Go(func() {
 		if err := a.admin.ServePublic(public); err != nil {
 			a.fail(fmt.Errorf("serve %s: %w", cfg.Admin.Listen, err))

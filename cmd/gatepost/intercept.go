@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"gatepost/internal/config"
@@ -80,6 +82,23 @@ func modeChanges(old, next *config.Config) []string {
 // intercepting reports whether connections are diverted to this process.
 func intercepting(cfg *config.Config) bool {
 	return slices.ContainsFunc(cfg.Listeners, func(l config.Listener) bool { return l.Intercepts() })
+}
+
+// interceptions tell for status what is diverted to which listener.
+func interceptions(cfg *config.Config) map[string]string {
+	all := make(map[string]string)
+	for i := range cfg.Listeners {
+		l := &cfg.Listeners[i]
+		if !l.Intercepts() {
+			continue
+		}
+		ports := make([]string, len(l.InterceptPorts))
+		for j, port := range l.InterceptPorts {
+			ports[j] = strconv.Itoa(port)
+		}
+		all[string(l.Name)] = l.Interception + " from ports " + strings.Join(ports, ", ")
+	}
+	return all
 }
 
 // checkInterception refuses what this process may not do, before mail is accepted

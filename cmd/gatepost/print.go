@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -266,7 +267,7 @@ func pausesText(list []queue.Pause) string {
 func upstreamText(name string, h upstream.Health) string {
 	var b strings.Builder
 	for _, host := range h.Hosts {
-		fmt.Fprintf(&b, "Upstream %s %s: %d of %d sessions, %d idle", name, host.Address, host.Open, host.Limit, host.Idle)
+		fmt.Fprintf(&b, "Upstream %s %s: %d of %d sessions, %d idle", name, cmp.Or(host.Address, host.Host), host.Open, host.Limit, host.Idle)
 		if host.Failures > 0 {
 			fmt.Fprintf(&b, ", failed %d times in a row", host.Failures)
 		}
@@ -285,6 +286,9 @@ func statusText(s *admin.Status) string {
 	fmt.Fprintf(&b, "Configuration %s, loaded %s\n", s.ConfigFile, timeText(s.ConfigLoaded, now))
 	for _, name := range slices.Sorted(maps.Keys(s.Listeners)) {
 		fmt.Fprintf(&b, "Listener %s: %s\n", name, strings.Join(slices.Sorted(slices.Values(s.Listeners[name])), ", "))
+		if how := s.Interception[name]; how != "" {
+			fmt.Fprintf(&b, "  diverted to it: %s\n", how)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Upstreams)) {
 		b.WriteString(upstreamText(name, s.Upstreams[name]))

@@ -163,7 +163,10 @@ func routeText(x *routeExplained) string {
 		if d.Proxy {
 			b.WriteString(", passed through")
 		}
-		if d.NextHop != "" {
+		switch {
+		case d.Original:
+			b.WriteString(" (the server that the client connected to)")
+		case d.NextHop != "":
 			fmt.Fprintf(&b, " (mail hosts of %s)", d.NextHop)
 		}
 		if d.Sent != "" && d.Sent != d.Address {
@@ -222,6 +225,11 @@ func (g *generation) explainRoute(ctx context.Context, q admin.RouteQuery) (rout
 	}
 	s := clientOf(l, q.Client, q.User)
 	x := routeExplained{Explanation: g.routes.Explain(ctx, string(l.Name), s, q.Address)}
+	for i := range x.Recipients {
+		d := &x.Recipients[i]
+		d.Original = l.Intercepts() && g.transports[d.Transport].kind == "original" && !d.Copy && d.NextHop == q.Address.Domain
+		d.Proxy = d.Proxy && (d.Original || g.transports[d.Transport].kind != "original")
+	}
 	if q.Sender.IsNull() || x.Action != mail.Accept.String() {
 		return x, nil
 	}

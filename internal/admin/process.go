@@ -19,6 +19,9 @@ type Status struct {
 	ConfigLoaded time.Time `json:"config_loaded,omitzero"`
 	// Listeners are the addresses that are listened on, by listener.
 	Listeners map[string][]string `json:"listeners,omitempty"`
+	// Interception is how connections are diverted to a listener, "tproxy from ports
+	// 25, 587", for those to which they are.
+	Interception map[string]string `json:"interception,omitempty"`
 	// Upstreams are the sessions with those that mail is passed through to, by transport.
 	Upstreams map[string]upstream.Health `json:"upstreams,omitempty"`
 	HealthReport

@@ -33,6 +33,9 @@ func (l *Logs) SMTPTransaction(env *mail.Envelope, d mail.Decision, r mail.Reply
 		slog.Int64("size", env.Size),
 		slog.String("verdict", verdictOf(env, d)),
 	)
+	if s.Original.IsValid() {
+		record.AddAttrs(slog.String("original", s.Original.String()))
+	}
 	addIfSet(&record, "user", s.User)
 	addIfSet(&record, "tls", s.TLS.Version)
 	addIfSet(&record, "message_id", env.MessageID)

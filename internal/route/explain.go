@@ -32,6 +32,9 @@ type Destination struct {
 	Transport string `json:"transport"`
 	NextHop   string `json:"next_hop,omitempty"`
 	Flow      string `json:"flow,omitempty"`
+	// Original says that the mail goes to the server that a diverted connection was
+	// meant for, and to the mail exchangers of NextHop only where there was none.
+	Original bool `json:"original,omitempty"`
 	// Proxy says that it is passed through while the client waits.
 	Proxy bool `json:"proxy,omitempty"`
 	// Copy says that it is an automatic BCC.

@@ -47,8 +47,7 @@ func (s *session) mayGoOn() bool {
 	if err == nil {
 		return true
 	}
-	s.log(slog.LevelWarn, "diverted connection refused", slog.String("from", s.sess.Client.String()),
-		slog.String("original", s.sess.Original.String()), slog.String("error", err.Error()))
+	s.log(slog.LevelWarn, "diverted connection refused", slog.String("client", s.sess.Client.String()), slog.String("error", err.Error()))
 	s.turnAway(mail.ReplyNotThrough)
 	return false
 }

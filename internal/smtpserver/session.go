@@ -391,5 +391,8 @@ func (s *session) log(level slog.Level, msg string, attrs ...slog.Attr) {
 	if !l.Enabled(context.Background(), level) {
 		return
 	}
+	if s.sess.Original.IsValid() {
+		attrs = append(attrs, slog.String("original", s.sess.Original.String()))
+	}
 	l.LogAttrs(context.Background(), level, msg, append(attrs, slog.String("session", s.sess.ID.String()), slog.String("listener", s.set.Listener))...)
 }
