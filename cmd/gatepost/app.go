@@ -45,6 +45,8 @@ type app struct {
 	interception interception
 	// gateway is the present generation's, for reports that the queue writes.
 	gateway atomic.Pointer[gateway.Gateway]
+	// setupLink is where the first administrator is made; nil: there is one.
+	setupLink atomic.Pointer[string]
 	// failed gets the error of a listener that ended by itself.
 	failed chan error
 

@@ -45,7 +45,7 @@ func (a *app) buildLogin(g, old *generation) error {
 		}
 		g.logins[string(l.Name)] = login{gate: gate, log: a.logs.Logger("Login"), metrics: a.metrics}
 	}
-	return nil
+	return a.buildWebGate(g, old)
 }
 
 // keepGuard returns the guard of all listeners. It outlives a reload, or everybody
@@ -53,13 +53,17 @@ func (a *app) buildLogin(g, old *generation) error {
 func keepGuard(g, old *generation) (*auth.Guard, error) {
 	c := &g.cfg.Users.Guard
 	return keep(g, old, fmt.Sprintf("guard %+v", *c), func() (*auth.Guard, *keptPart, error) {
-		guard, err := auth.NewGuard(auth.GuardConfig{
-			Free: c.Free, Delay: c.Delay, MaxDelay: c.MaxDelay,
-			AccountFailures: c.AccountFailures, NetworkFailures: c.NetworkFailures,
-			Window: c.Window, Lock: c.Lock, MaxLock: c.MaxLock, KnownFor: c.KnownFor,
-			IPv4Bits: c.IPv4Prefix, IPv6Bits: c.IPv6Prefix,
-		})
+		guard, err := newGuard(c)
 		return guard, nil, err
+	})
+}
+
+func newGuard(c *config.Guard) (*auth.Guard, error) {
+	return auth.NewGuard(auth.GuardConfig{
+		Free: c.Free, Delay: c.Delay, MaxDelay: c.MaxDelay,
+		AccountFailures: c.AccountFailures, NetworkFailures: c.NetworkFailures,
+		Window: c.Window, Lock: c.Lock, MaxLock: c.MaxLock, KnownFor: c.KnownFor,
+		IPv4Bits: c.IPv4Prefix, IPv6Bits: c.IPv6Prefix,
 	})
 }
 
@@ -98,16 +102,25 @@ func (a *app) buildUsers(g, old *generation) (gateway.Users, error) {
 
 // buildGate makes what asks the blocks of a flow.
 func (a *app) buildGate(g, old *generation, f *config.Flow, guard *auth.Guard) (*auth.Gate, error) {
-	c := auth.Config{Guard: guard, Log: a.logs.Logger("Login")}
+	blocks, err := a.authBlocks(g, old, f)
+	if err != nil {
+		return nil, err
+	}
+	return auth.New(auth.Config{Guard: guard, Blocks: blocks, Log: a.logs.Logger("Login")})
+}
+
+// authBlocks makes the blocks of a flow that knows users.
+func (a *app) authBlocks(g, old *generation, f *config.Flow) ([]auth.Block, error) {
+	var blocks []auth.Block
 	for i := range f.Blocks {
 		b := &f.Blocks[i]
 		backend, err := a.buildBackend(g, old, b)
 		if err != nil {
 			return nil, fmt.Errorf("block %s: %w", b.Use, err)
 		}
-		c.Blocks = append(c.Blocks, auth.Block{Use: b.Use, Backend: backend, Timeout: b.Timeout, Observe: b.Mode == "observe"})
+		blocks = append(blocks, auth.Block{Use: b.Use, Backend: backend, Timeout: b.Timeout, Observe: b.Mode == "observe"})
 	}
-	return auth.New(c)
+	return blocks, nil
 }
 
 // backendKey names everything that the backend of a block is made from.

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"time"
 
+	"gatepost/internal/accounts"
 	"gatepost/internal/config"
 	"gatepost/internal/gateway"
 	"gatepost/internal/mail"
@@ -32,6 +33,7 @@ type services struct {
 	intoQ      *quarantine.Transport
 	links      *quarantine.Links   // nil without base_url
 	digests    *quarantine.Digests // nil without a digest
+	accounts   *accounts.Accounts
 	suspects   *gateway.Suspects
 	scanner    *gateway.Scanner
 }
@@ -51,6 +53,9 @@ func (a *app) openServices(ctx context.Context, cfg *config.Config) error {
 	if s.store, err = store.Open(ctx, store.Options{
 		URL: url, Dir: string(cfg.DataDir), Node: string(cfg.Store.Node), Log: a.logs.Logger("Store"),
 	}); err != nil {
+		return err
+	}
+	if err := a.makeAccounts(cfg); err != nil {
 		return err
 	}
 	s.bayes = bayes.New(bayesConfig(cfg, s.store, a.logs.Logger("Bayes")))

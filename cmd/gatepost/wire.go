@@ -17,6 +17,7 @@ import (
 	"gatepost/internal/dns"
 	"gatepost/internal/gateway"
 	"gatepost/internal/logs"
+	"gatepost/internal/policy/auth"
 	"gatepost/internal/policy/greylist"
 	"gatepost/internal/queue"
 	"gatepost/internal/rewrite"
@@ -57,6 +58,8 @@ type generation struct {
 	// stages are the flows before content, logins those of the stage auth by listener.
 	stages gateway.Stages
 	logins map[string]smtpserver.Authenticator
+	// webGate decides about logins in the administration.
+	webGate *auth.Gate
 	// users is what users may do who have logged in.
 	users gateway.Users
 	// proxies are the transports through which mail is passed while its client waits.

@@ -85,6 +85,7 @@ func (a *Actor) SeesDomain(domain string) bool {
 // and for all others the name that they logged in with.
 func (a *Actor) By(claimed string) string {
 	if a.Local && claimed != "" {
+		a.Name = message.SafeText(claimed, 100) + " (on the host)"
 		return claimed
 	}
 	return a.Name

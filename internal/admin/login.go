@@ -23,7 +23,9 @@ import (
 const (
 	sessionCookie = "gatepost-session"
 	formCookie    = "gatepost-form"
-	securePrefix  = "__Host-"
+	// elsewhereCookie is what belongs to a login with a provider that is under way.
+	elsewhereCookie = "gatepost-elsewhere"
+	securePrefix    = "__Host-"
 )
 
 // Errors of logging in. Their texts are shown; they do not say whether a name is
@@ -190,7 +192,7 @@ func (g *Gate) formCookie(r *http.Request) string { return g.readCookie(r, formC
 
 func (g *Gate) readCookie(r *http.Request, name string) string {
 	c, err := r.Cookie(g.cookieName(r, name))
-	if err != nil || len(c.Value) > 200 {
+	if err != nil || len(c.Value) > 2000 {
 		return ""
 	}
 	return c.Value

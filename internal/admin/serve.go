@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"gatepost/internal/accounts"
 	"gatepost/internal/store"
 )
 
@@ -27,7 +26,14 @@ type Pages interface {
 func (s *Server) serveLocal(w http.ResponseWriter, r *http.Request, route *Route) {
 	secure(w.Header())
 	limitBody(w, r, route)
-	route.Do(w, r, localAdministrator())
+	a := localAdministrator()
+	if s.cfg.Accounts == nil || !route.changes() || route.Quiet || route.Public {
+		route.Do(w, r, a)
+		return
+	}
+	noting := &statusWriter{ResponseWriter: w}
+	route.Do(noting, r, a)
+	s.note(r, route, a, noting.status)
 }
 
 // refuseJSON answers a request that is not carried out.
@@ -137,7 +143,7 @@ func (s *Server) note(r *http.Request, route *Route, a *Actor, status int) {
 	// What was done was done: its line is written though the client went away.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), s.cfg.Timeout)
 	defer cancel()
-	if err := s.cfg.Gate.accounts.Note(ctx, e); err != nil {
+	if err := s.cfg.Accounts.Note(ctx, e); err != nil {
 		s.cfg.Log.Error("action is missing in the audit log", "error", err)
 	}
 }
@@ -158,29 +164,3 @@ func (w *statusWriter) WriteHeader(status int) {
 
 // Unwrap lets http.ResponseController find the writer below.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// routeAccounts adds what the API tells programs about themselves.
-func (s *Server) routeAccounts(r *router) {
-	r.add(Route{Method: "GET", Path: "/api/v1/openapi.json", Public: true, Do: s.openAPI})
-	r.add(Route{Method: "GET", Path: "/api/v1/whoami", Permission: accounts.Self, Scope: accounts.Own, Do: s.whoami,
-		Doc: &Doc{Summary: "Show who you are and what you may", Out: Whoami{}}})
-}
-
-// Whoami is who sends a request.
-type Whoami struct {
-	Name        string                `json:"name"`
-	Role        accounts.Role         `json:"role"`
-	Domains     []string              `json:"domains,omitempty"`
-	Addresses   []string              `json:"addresses,omitempty"`
-	Permissions []accounts.Permission `json:"permissions"`
-}
-
-func (s *Server) whoami(w http.ResponseWriter, _ *http.Request, a *Actor) {
-	me := Whoami{Name: a.Name, Role: a.Role, Domains: a.Domains, Addresses: a.Addresses, Permissions: []accounts.Permission{}}
-	for _, p := range accounts.Permissions() {
-		if a.May(p) {
-			me.Permissions = append(me.Permissions, p)
-		}
-	}
-	answer(w, http.StatusOK, me)
-}

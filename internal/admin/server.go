@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+
+	"gatepost/internal/accounts"
 )
 
 // Config is what a Server needs. Queue and Health are required; without Metrics
@@ -30,6 +32,9 @@ type Config struct {
 	Routing Routing
 	// Content looks at single messages; nil: its paths answer 404.
 	Content Content
+	// Accounts are what the local administrator makes and changes at the unix socket;
+	// nil: the paths answer 404.
+	Accounts *accounts.Accounts
 	// Gate knows who sends a request on TCP; nil: neither API nor pages are served
 	// there.
 	Gate *Gate
@@ -128,7 +133,7 @@ func (s *Server) routeAPI(r *router) {
 	}
 	s.routeContent(r)
 	s.routeRouting(r)
-	if s.cfg.Gate != nil {
+	if s.cfg.Accounts != nil {
 		s.routeAccounts(r)
 	}
 }

@@ -248,3 +248,28 @@ type system struct{}
 func (system) Addrs(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
+
+// Guarded is the client for protocols that a library speaks: where it may connect, for
+// how long, and how much of an answer is read are as with Do. Its errors may hold what
+// a service said.
+func (c *Client) Guarded() *http.Client {
+	return &http.Client{Transport: limited{c.http.Transport, c.cfg.MaxBody}, CheckRedirect: c.redirect, Timeout: c.cfg.Timeout}
+}
+
+// limited cuts answers off.
+type limited struct {
+	http.RoundTripper
+	most int64
+}
+
+// RoundTrip implements http.RoundTripper.
+func (l limited) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := l.RoundTripper.RoundTrip(req)
+	if err == nil {
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(resp.Body, l.most), resp.Body}
+	}
+	return resp, err
+}

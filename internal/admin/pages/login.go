@@ -19,6 +19,8 @@ func (s *Site) login() section {
 			{Method: "POST", Path: "/login", Public: true, Do: s.doLogin},
 			{Method: "GET", Path: "/login/code", Public: true, Do: s.showCode},
 			{Method: "POST", Path: "/login/code", Public: true, Do: s.doCode},
+			{Method: "GET", Path: "/login/oidc/{name}", Public: true, Do: s.goElsewhere},
+			{Method: "GET", Path: "/login/oidc/{name}/back", Public: true, Do: s.comeBack},
 			{Method: "POST", Path: "/logout", Permission: accounts.Self, Scope: accounts.Own, Do: s.logout},
 		},
 	}
@@ -119,6 +121,37 @@ func (s *Site) logout(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
 	}
 	w.Header().Set("Clear-Site-Data", `"cache"`)
 	s.back(w, r, "/login", "out")
+}
+
+// goElsewhere sends the browser to a provider. It changes nothing here: what belongs
+// to it the browser keeps.
+func (s *Site) goElsewhere(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
+	to, err := s.cfg.Gate.BeginElsewhere(w, r, r.PathValue("name"), r.URL.Query().Get("next"))
+	if err != nil {
+		s.elsewhereFailed(w, r, a, err)
+		return
+	}
+	http.Redirect(w, r, to, http.StatusSeeOther)
+}
+
+// comeBack lets in whom a provider vouches for: a GET that opens a session, for a
+// login that this browser has begun only.
+func (s *Site) comeBack(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
+	next, err := s.cfg.Gate.FinishElsewhere(w, r, r.PathValue("name"))
+	if err != nil {
+		s.elsewhereFailed(w, r, a, err)
+		return
+	}
+	s.back(w, r, nextOf(next), "")
+}
+
+func (s *Site) elsewhereFailed(w http.ResponseWriter, r *http.Request, a *admin.Actor, err error) {
+	if errors.Is(err, admin.ErrNoProvider) {
+		s.Refuse(w, r, a, http.StatusNotFound, "")
+		return
+	}
+	s.cfg.Log.Warn("nobody was let in by a provider", "provider", r.PathValue("name"), "client", a.Client, "error", err)
+	s.loginPage(w, r, a, loginForm{}, errors.New("the login with "+r.PathValue("name")+" did not work; the gateway's log says why"))
 }
 
 // nextOf is where to go after logging in: a path here, never another site.
