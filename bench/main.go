@@ -21,6 +21,9 @@
 // The part connect is about clients that are turned away: Gatepost with all blocks
 // before content beside Postfix with postscreen.
 //
+// The part proxy is about servers that pass mail through and store nothing: Gatepost
+// beside nginx and, where it is installed, Haraka.
+//
 // See docs/benchmarks.md.
 package main
 
@@ -44,6 +47,7 @@ type options struct {
 	only     string
 	mail     string
 	spam     string
+	haraka   string
 	short    bool
 	verbose  bool
 	rounds   int
@@ -55,9 +59,10 @@ func main() {
 	var o options
 	flag.StringVar(&o.gatepost, "gatepost", "bin/gatepost", "binary to measure")
 	flag.StringVar(&o.dir, "dir", ".scratch/bench", "directory for spools and logs; it should be on the disk that a server would use")
-	flag.StringVar(&o.only, "only", "", "comma-separated parts to run: relay, scan, connect, idle, slow, mixed, large, queue; default all")
+	flag.StringVar(&o.only, "only", "", "comma-separated parts to run: relay, scan, connect, proxy, idle, slow, mixed, large, queue; default all")
 	flag.StringVar(&o.mail, "mail", "", "directory of raw messages, or pattern of their files, for the part scan; default generated ones")
 	flag.StringVar(&o.spam, "spam", "", "the same for spam, which is only learned from")
+	flag.StringVar(&o.haraka, "haraka", "", "directory of an installed Haraka (node_modules/Haraka) for the part proxy; without it Haraka is left out")
 	flag.BoolVar(&o.short, "short", false, "a taste: fewer jobs, fewer messages, smaller numbers")
 	flag.BoolVar(&o.verbose, "v", false, "print each measurement to standard error")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of each relay job; the median is reported")
@@ -87,7 +92,7 @@ func run(ctx context.Context, o options) error {
 		name string
 		run  func(context.Context) error
 	}{
-		{"relay", b.relay}, {"scan", b.scan}, {"connect", b.connect}, {"idle", b.idleSessions}, {"slow", b.slowSessions}, {"mixed", b.mixedSizes},
+		{"relay", b.relay}, {"scan", b.scan}, {"connect", b.connect}, {"proxy", b.proxy}, {"idle", b.idleSessions}, {"slow", b.slowSessions}, {"mixed", b.mixedSizes},
 		{"large", b.largeMessages}, {"queue", b.longQueue},
 	}
 	var errs []error
