@@ -40,7 +40,7 @@ type Namespace struct {
 func New(t testing.TB, name string) *Namespace {
 	t.Helper()
 	peer.RequireRoot(t)
-	peer.Require(t, "ip", "nft")
+	peer.Require(t, "ip", "nft", "nsenter")
 	n := &Namespace{Name: name, work: make(chan func())}
 	made := make(chan error)
 	go n.live(made)
@@ -100,6 +100,11 @@ func (n *Namespace) Start(cmd *exec.Cmd) error {
 	done := make(chan error, 1)
 	n.work <- func() { done <- cmd.Start() }
 	return <-done
+}
+
+// Enter is a command line that starts another one in the namespace.
+func (n *Namespace) Enter() []string {
+	return []string{peer.Find("nsenter"), "--net=" + n.path()}
 }
 
 // Try runs a program in the namespace to its end, for at most a minute, and

@@ -11,6 +11,7 @@
 package postfix
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -43,6 +44,12 @@ type Config struct {
 	// Resolver is the address of a name server on port 53 that it asks instead of the
 	// system's; it runs in a mount namespace of its own then, which needs root.
 	Resolver string
+	// Services are further lines of master.cf.
+	Services []string
+	// Enter is a command line that starts another one where Postfix is to run, in a
+	// network namespace; Dial connects from there. None: here.
+	Enter []string
+	Dial  func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Instance is a Postfix that was set up.
@@ -54,6 +61,8 @@ type Instance struct {
 
 	resolver string
 	preface  string // what a client says before the greeting
+	enter    []string
+	dial     func(ctx context.Context, network, address string) (net.Conn, error)
 
 	cmd  *exec.Cmd
 	done chan struct{}
@@ -86,7 +95,10 @@ func New(c Config) (*Instance, error) {
 			return nil, fmt.Errorf("configure Postfix: %w", err)
 		}
 	}
-	p := &Instance{Addr: c.Listen, Dir: c.Dir, resolver: c.Resolver}
+	p := &Instance{Addr: c.Listen, Dir: c.Dir, resolver: c.Resolver, enter: c.Enter, dial: c.Dial}
+	if p.dial == nil {
+		p.dial = (&net.Dialer{Timeout: 5 * time.Second}).DialContext
+	}
 	if c.Postscreen {
 		p.preface = "PROXY TCP4 127.0.0.1 127.0.0.1 1024 25\r\n"
 	}
@@ -172,7 +184,7 @@ func masterCF(c Config) string {
 	} else {
 		fmt.Fprintf(&b, "%s inet n - n - - smtpd\n", c.Listen)
 	}
-	for _, line := range []string{
+	for _, line := range append(c.Services,
 		"pickup unix n - n 60 1 pickup", "cleanup unix n - n - 0 cleanup", "qmgr unix n - n 300 1 qmgr",
 		"tlsmgr unix - - n 1000? 1 tlsmgr", "rewrite unix - - n - - trivial-rewrite",
 		"bounce unix - - n - 0 bounce", "defer unix - - n - 0 bounce", "trace unix - - n - 0 bounce",
@@ -181,7 +193,7 @@ func masterCF(c Config) string {
 		"showq unix n - n - - showq", "error unix - - n - - error", "retry unix - - n - - error",
 		"discard unix - - n - - discard", "anvil unix - - n - 1 anvil", "scache unix - - n - 1 scache",
 		"postlog unix-dgram n - n - 1 postlogd",
-	} {
+	) {
 		b.WriteString(line + "\n")
 	}
 	return b.String()
@@ -214,6 +226,7 @@ func (p *Instance) Start() error {
 	if err != nil {
 		return err
 	}
+	line = append(slices.Clone(p.enter), line...)
 	cmd := exec.Command(line[0], line[1:]...)
 	out, err := os.Create(filepath.Join(p.Dir, "log", "output"))
 	if err != nil {
@@ -258,7 +271,7 @@ func (p *Instance) ready(timeout time.Duration) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if err := greets(p.Addr, p.preface); err == nil {
+		if err := p.greets(); err == nil {
 			return nil
 		}
 		select {
@@ -271,8 +284,8 @@ func (p *Instance) ready(timeout time.Duration) error {
 	}
 }
 
-func greets(addr, preface string) error {
-	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
+func (p *Instance) greets() error {
+	c, err := p.dial(context.Background(), "tcp", p.Addr)
 	if err != nil {
 		return err
 	}
@@ -280,7 +293,7 @@ func greets(addr, preface string) error {
 	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
 		return err
 	}
-	if _, err := c.Write([]byte(preface)); err != nil {
+	if _, err := c.Write([]byte(p.preface)); err != nil {
 		return err
 	}
 	var banner [3]byte

@@ -91,6 +91,8 @@ type Mail struct {
 // Options of a sink. The zero Options are an ordinary server on a free port.
 type Options struct {
 	Addr string // default "127.0.0.1:0"
+	// Listener is where it takes connections, in the place of Addr.
+	Listener net.Listener
 	// Extensions are the EHLO lines after the first; default PIPELINING,
 	// 8BITMIME and SIZE. STARTTLS is added where TLS is set, until TLS is active.
 	Extensions []string
@@ -139,7 +141,10 @@ func New(o Options) (*Sink, error) {
 	if o.Extensions == nil {
 		o.Extensions = []string{"PIPELINING", "8BITMIME", "SIZE 104857600"}
 	}
-	ln, err := net.Listen("tcp", o.Addr)
+	ln, err := o.Listener, error(nil)
+	if ln == nil {
+		ln, err = net.Listen("tcp", o.Addr)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("start sink: %w", err)
 	}
