@@ -65,7 +65,10 @@ func (c *Config) Files() []File {
 	return files
 }
 
-// stage puts other files in the place of some that the configuration names.
+// Stage puts other files in the place of some that the configuration names, as LoadText
+// does; with the map turned round it takes that back.
+func (c *Config) Stage(staged map[string]string) { c.stage(staged, "") }
+
 func (c *Config) stage(staged map[string]string, dir string) {
 	if len(staged) == 0 {
 		return
