@@ -49,7 +49,7 @@ clean: ## remove what the build made
 
 install: build ## binary, and the files that systemd and logrotate want (packaging/)
 	install -D -m 0755 bin/gatepost $(DESTDIR)$(PREFIX)/bin/gatepost
-	for u in packaging/systemd/*; do install -D -m 0644 "$$u" "$(DESTDIR)/etc/systemd/system/$$(basename "$$u")"; done
+	for u in packaging/systemd/*.service packaging/systemd/*.socket; do install -D -m 0644 "$$u" "$(DESTDIR)/etc/systemd/system/$$(basename "$$u")"; done
 	sed -i 's#/usr/local/bin/gatepost#$(PREFIX)/bin/gatepost#g' $(DESTDIR)/etc/systemd/system/gatepost.service
 	install -D -m 0644 packaging/sysusers.d/gatepost.conf $(DESTDIR)/usr/lib/sysusers.d/gatepost.conf
 	install -D -m 0644 packaging/tmpfiles.d/gatepost.conf $(DESTDIR)/usr/lib/tmpfiles.d/gatepost.conf
