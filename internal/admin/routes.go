@@ -34,6 +34,8 @@ type Route struct {
 	// and the protection against forged requests, or that nothing depends on who
 	// asks: sessions are not looked at.
 	Capability bool
+	// Act is what the audit log calls it: "log in". Default: method and path.
+	Act string
 	// Do answers.
 	Do Handler
 	// MaxBody bounds the body in bytes; default 1 MiB.

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -131,10 +132,13 @@ func (s *Server) extend(w http.ResponseWriter, route *Route) {
 // note writes the line of a request into the log and the audit log.
 func (s *Server) note(r *http.Request, route *Route, a *Actor, status int) {
 	outcome := "done"
-	if status >= http.StatusBadRequest {
-		outcome = "refused: " + http.StatusText(status)
+	switch {
+	case status == http.StatusForbidden || status == http.StatusUnauthorized:
+		outcome = "not allowed"
+	case status >= http.StatusBadRequest:
+		outcome = "failed"
 	}
-	e := store.AuditEntry{Actor: a.Name, Client: a.Client, Action: route.Method + " " + route.Path, Outcome: outcome, Detail: strings.Join(a.notes, "; ")}
+	e := store.AuditEntry{Actor: a.Name, Client: a.Client, Action: cmp.Or(route.Act, route.Method+" "+route.Path), Outcome: outcome, Detail: strings.Join(a.notes, "; ")}
 	if e.Detail == "" && r.URL.Path != route.Path && !route.Public {
 		e.Detail = r.URL.Path
 	}

@@ -17,8 +17,8 @@ import (
 // account is what everybody sees of themselves: password, second factor, tokens and
 // sessions.
 func (s *Site) account() section {
-	own := func(method, path string, do admin.Handler) admin.Route {
-		return admin.Route{Method: method, Path: path, Permission: accounts.Self, Scope: accounts.Own, Do: do}
+	own := func(method, path, act string, do admin.Handler) admin.Route {
+		return admin.Route{Method: method, Path: path, Permission: accounts.Self, Scope: accounts.Own, Act: act, Do: do}
 	}
 	return section{
 		said: map[string]string{
@@ -29,14 +29,14 @@ func (s *Site) account() section {
 			"token-gone": "The token works no more.",
 		},
 		routes: []admin.Route{
-			own("GET", "/account", s.showAccount),
-			own("POST", "/account/password", s.changePassword),
-			own("POST", "/account/totp", s.offerTOTP),
-			own("POST", "/account/totp/confirm", s.confirmTOTP),
-			own("POST", "/account/totp/remove", s.removeTOTP),
-			own("POST", "/account/tokens", s.makeToken),
-			own("POST", "/account/tokens/delete", s.deleteToken),
-			own("POST", "/account/sessions/end", s.endSession),
+			own("GET", "/account", "", s.showAccount),
+			own("POST", "/account/password", "change own password", s.changePassword),
+			own("POST", "/account/totp", "begin second factor", s.offerTOTP),
+			own("POST", "/account/totp/confirm", "turn second factor on", s.confirmTOTP),
+			own("POST", "/account/totp/remove", "turn second factor off", s.removeTOTP),
+			own("POST", "/account/tokens", "make token", s.makeToken),
+			own("POST", "/account/tokens/delete", "end token", s.deleteToken),
+			own("POST", "/account/sessions/end", "end session", s.endSession),
 		},
 	}
 }

@@ -18,7 +18,9 @@
 //     scripts and styles in the page, and with them hx-on and filters of hx-trigger.
 //  4. Times are {{when .T}}: the reader's zone is the browser's business. Whatever
 //     comes from mail is only ever written through html/template.
-//  5. The matrix of routes and roles (matrix_test.go) names each route: add yours.
+//  5. A route that changes something has an Act, its name in the audit log; the
+//     handler adds to what with Actor.Note.
+//  6. The matrix of routes and roles (matrix_test.go) names each route: add yours.
 //
 // Invariants:
 //   - GET changes nothing. Who may is decided by the route, not by what a page shows.

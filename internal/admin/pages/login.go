@@ -16,12 +16,12 @@ func (s *Site) login() section {
 		said: map[string]string{"out": "You are logged out."},
 		routes: []admin.Route{
 			{Method: "GET", Path: "/login", Public: true, Do: s.showLogin},
-			{Method: "POST", Path: "/login", Public: true, Do: s.doLogin},
+			{Method: "POST", Path: "/login", Public: true, Do: s.doLogin, Act: "log in"},
 			{Method: "GET", Path: "/login/code", Public: true, Do: s.showCode},
-			{Method: "POST", Path: "/login/code", Public: true, Do: s.doCode},
+			{Method: "POST", Path: "/login/code", Public: true, Do: s.doCode, Act: "send second factor"},
 			{Method: "GET", Path: "/login/oidc/{name}", Public: true, Do: s.goElsewhere},
 			{Method: "GET", Path: "/login/oidc/{name}/back", Public: true, Do: s.comeBack},
-			{Method: "POST", Path: "/logout", Permission: accounts.Self, Scope: accounts.Own, Do: s.logout},
+			{Method: "POST", Path: "/logout", Permission: accounts.Self, Scope: accounts.Own, Do: s.logout, Act: "log out"},
 		},
 	}
 }
@@ -74,6 +74,7 @@ func (s *Site) doLogin(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
 		s.loginPage(w, r, a, f, err)
 		return
 	}
+	a.Name = strings.ToLower(f.Name)
 	if pending {
 		s.back(w, r, "/login/code?next="+url.QueryEscape(f.Next), "")
 		return

@@ -15,7 +15,7 @@ func (s *Site) setup() section {
 		said: map[string]string{"setup-done": "Your account is made. Add a second factor below: whoever gets in here can read and lose mail."},
 		routes: []admin.Route{
 			{Method: "GET", Path: "/setup/{token}", Public: true, Do: s.showSetup},
-			{Method: "POST", Path: "/setup/{token}", Public: true, Do: s.doSetup},
+			{Method: "POST", Path: "/setup/{token}", Public: true, Do: s.doSetup, Act: "make first administrator"},
 		},
 	}
 }

@@ -12,8 +12,8 @@ import (
 
 // users is where administrators make and change accounts.
 func (s *Site) users() section {
-	route := func(method, path string, do admin.Handler) admin.Route {
-		return admin.Route{Method: method, Path: path, Permission: accounts.UsersWrite, Do: do}
+	route := func(method, path, act string, do admin.Handler) admin.Route {
+		return admin.Route{Method: method, Path: path, Permission: accounts.UsersWrite, Act: act, Do: do}
 	}
 	return section{
 		nav: []entry{{Path: "/users", Title: "Users", Group: "Administration", Order: 400, permission: accounts.UsersWrite}},
@@ -23,13 +23,13 @@ func (s *Site) users() section {
 			"user-totp":     "The second factor is taken off the account.",
 		},
 		routes: []admin.Route{
-			route("GET", "/users", s.listUsers),
-			route("POST", "/users", s.addUser),
-			route("GET", "/users/{name}", s.showUser),
-			route("POST", "/users/{name}", s.changeUser),
-			route("POST", "/users/{name}/password", s.setUserPassword),
-			route("POST", "/users/{name}/totp-reset", s.resetUserTOTP),
-			route("POST", "/users/{name}/delete", s.deleteUser),
+			route("GET", "/users", "", s.listUsers),
+			route("POST", "/users", "add user", s.addUser),
+			route("GET", "/users/{name}", "", s.showUser),
+			route("POST", "/users/{name}", "change user", s.changeUser),
+			route("POST", "/users/{name}/password", "set password of user", s.setUserPassword),
+			route("POST", "/users/{name}/totp-reset", "take second factor off user", s.resetUserTOTP),
+			route("POST", "/users/{name}/delete", "delete user", s.deleteUser),
 		},
 	}
 }

@@ -2,7 +2,7 @@
 import { drawCharts } from "./chart.js";
 
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const short = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "short" });
+const short = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
 function showTimes(root) {
   for (const el of root.querySelectorAll("time[datetime]:not([data-local])")) {
