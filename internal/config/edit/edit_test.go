@@ -1,6 +1,7 @@
 package edit_test
 
 import (
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -191,6 +192,44 @@ func TestPathsAreReadAsTheyAreWritten(t *testing.T) {
 	for _, text := range []string{"", ".", "a.", "a[", "a[]", `a[""]`, "a b", "a[1]b", `a["x]`} {
 		if p, err := edit.ParsePath(text); err == nil {
 			t.Errorf("%q is read as %s", text, p)
+		}
+	}
+}
+
+func TestOperationsOfPrograms(t *testing.T) {
+	d, err := edit.Parse(before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ops []edit.Op
+	err = json.Unmarshal([]byte(`[
+		{"op": "set", "path": "limits.max_errors", "value": 30},
+		{"op": "insert", "path": "flow[inbound].blocks", "index": 1, "value": {"use": "clamav", "timeout": "20s", "on_match": "reject"}},
+		{"op": "move", "path": "flow[inbound].blocks[0]", "index": -1},
+		{"op": "remove", "path": "listener[inbound]"}
+	]`), &ops)
+	if err == nil {
+		err = d.Do(ops...)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"max_errors = 30\n", "  { use = \"clamav\", timeout = \"20s\", on_match = \"reject\" },\n", "{ use = \"score\", mark = 5 },\n  { use = \"authres\" }, # first\n]"} {
+		if !strings.Contains(d.Text(), want) {
+			t.Errorf("%q is not in\n%s", want, d.Text())
+		}
+	}
+	text := d.Text()
+	for _, bad := range []string{
+		`[{"op": "set", "path": "limits.max_hops", "value": 30}, {"op": "set", "path": "hostname", "value": "a\nb"}]`, `[{"op": "set", "path": "hostname", "value": null}]`,
+		`[{"op": "set", "path": "hostname"}]`, `[{"op": "burn", "path": "hostname"}]`, `[{"op": "set", "path": "", "value": 1}]`,
+	} {
+		var ops []edit.Op
+		if err := json.Unmarshal([]byte(bad), &ops); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Do(ops...); err == nil || d.Text() != text {
+			t.Errorf("%s: error %v, changed %v", bad, err, d.Text() != text)
 		}
 	}
 }
