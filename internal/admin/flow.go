@@ -61,17 +61,32 @@ func (s *Server) explainFlows(w http.ResponseWriter, r *http.Request, body io.Re
 
 func flowQuery(r *http.Request) (q FlowQuery, err error) {
 	v := r.URL.Query()
-	q = FlowQuery{Listener: v.Get("listener"), Helo: v.Get("helo"), User: v.Get("user")}
-	if q.Client, err = netip.ParseAddr(v.Get("client")); err != nil {
+	return FlowQueryText{v.Get("listener"), v.Get("client"), v.Get("helo"), v.Get("user"), v.Get("from"), v.Get("to")}.Parse()
+}
+
+// FlowQueryText is a FlowQuery as somebody writes it.
+type FlowQueryText struct {
+	Listener string `json:"listener,omitempty"`
+	Client   string `json:"client"`
+	Helo     string `json:"helo,omitempty"`
+	User     string `json:"user,omitempty"`
+	From     string `json:"from,omitempty"`
+	To       string `json:"to,omitempty"`
+}
+
+// Parse reads it. Only Client is required.
+func (t FlowQueryText) Parse() (q FlowQuery, err error) {
+	q = FlowQuery{Listener: t.Listener, Helo: t.Helo, User: t.User}
+	if q.Client, err = netip.ParseAddr(t.Client); err != nil {
 		return q, err
 	}
-	if s := v.Get("from"); s != "" && s != "<>" {
-		if q.From, err = smtp.ParseAddress(s); err != nil {
+	if t.From != "" && t.From != "<>" {
+		if q.From, err = smtp.ParseAddress(t.From); err != nil {
 			return q, err
 		}
 	}
-	if s := v.Get("to"); s != "" {
-		q.To, err = smtp.ParseAddress(s)
+	if t.To != "" {
+		q.To, err = smtp.ParseAddress(t.To)
 	}
 	return q, err
 }

@@ -44,13 +44,18 @@ func answer(w http.ResponseWriter, status int, v any) {
 // decode reads the request's body into v: one JSON value, of known fields only,
 // at most maxBodyBytes. It reports whether it worked, and answers if not.
 func decode(w http.ResponseWriter, r *http.Request, v any) bool {
+	return decodeUpTo(w, r, v, maxBodyBytes)
+}
+
+// decodeUpTo is decode for a body of up to so many bytes.
+func decodeUpTo(w http.ResponseWriter, r *http.Request, v any, limit int64) bool {
 	// The type is asked for because no web page can send it to another origin
 	// without being asked first.
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		fail(w, http.StatusUnsupportedMediaType, "Content-Type must be application/json")
 		return false
 	}
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBodyBytes))
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
 	if err == nil {

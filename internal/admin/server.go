@@ -32,6 +32,8 @@ type Config struct {
 	Routing Routing
 	// Content looks at single messages; nil: its paths answer 404.
 	Content Content
+	// Configuration is the configuration file; nil: its paths answer 404.
+	Configuration Configuration
 	// Accounts are what the local administrator makes and changes at the unix socket;
 	// nil: the paths answer 404.
 	Accounts *accounts.Accounts
@@ -133,6 +135,7 @@ func (s *Server) routeAPI(r *router) {
 	}
 	s.routeContent(r)
 	s.routeRouting(r)
+	s.routeConfig(r)
 	if s.cfg.Accounts != nil {
 		s.routeAccounts(r)
 	}
