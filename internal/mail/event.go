@@ -96,11 +96,11 @@ type Event struct {
 
 	// Sender is the address of the envelope, "<>" for the null sender; "" where there
 	// is none.
-	Sender     string           `json:"sender,omitempty"`
+	Sender     string      `json:"sender,omitempty"`
 	Recipients []Addressee `json:"recipients,omitempty"`
-	Subject    string           `json:"subject,omitempty"`
-	MessageID  string           `json:"message_id,omitempty"` // of the header
-	Size       int64            `json:"size,omitempty"`
+	Subject    string      `json:"subject,omitempty"`
+	MessageID  string      `json:"message_id,omitempty"` // of the header
+	Size       int64       `json:"size,omitempty"`
 
 	// Stage is where in the session it happened, or the command of an attempt that
 	// was answered; Reply what was answered, by us or (Remote) by the next hop Host.
