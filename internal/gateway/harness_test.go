@@ -50,6 +50,10 @@ type rigOptions struct {
 	// proxies are those of domains with their names and ".example".
 	proxies    map[string]gateway.Proxy
 	deferMixed bool
+	// originals are those of proxies that lead to where clients wanted to go, and adopt
+	// has them queue what is for servers that are down.
+	originals map[string]bool
+	adopt     bool
 }
 
 func newRig(t *testing.T, o rigOptions) *rig {
@@ -62,7 +66,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	r.spool = openSpool(t, spool.Options{FS: fs, FreeSpace: o.freeSpace, Reserve: o.reserve, MemTableSize: 1 << 20})
 	domains := []route.Domain{{Name: "in.example", Transport: "next"}, {Name: "*", Transport: "mx", AsksMX: true}}
 	for name := range o.proxies {
-		domains = append(domains, route.Domain{Name: name + ".example", Transport: name, Proxy: true})
+		domains = append(domains, route.Domain{Name: name + ".example", Transport: name, Proxy: true, AsksMX: o.originals[name]})
 	}
 	table, errs := route.New(route.Config{
 		Hostname:     "gw.example.com",
@@ -82,7 +86,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		Log: slog.New(slog.DiscardHandler), Traffic: r.traffic,
 		MaxHops: o.maxHops, MaxHeaderSize: o.maxHeader,
 		Content: o.content, Queued: map[string]bool{"inbound": o.queued}, Users: o.users,
-		Proxies: o.proxies, DeferMixed: map[string]bool{"inbound": o.deferMixed},
+		Proxies: o.proxies, Originals: o.originals, ByDomain: o.originals, DeferMixed: map[string]bool{"inbound": o.deferMixed},
 	})
 	if err != nil {
 		t.Fatal(err)
