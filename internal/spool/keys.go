@@ -13,13 +13,14 @@ import (
 //	e ID           the envelope
 //	i ID n(2)      a queue item
 //	m ID           a mark: look at this message when the spool is opened
+//	n ID           a note, under an ID of its own
 //	s ID n(2)      the schedule record of an item
 //	t name         a setting
 //	v              the version of this layout
 //
 // Bodies come first so that a scan of the small records never reads past them.
 //
-// How a key is deleted follows from how often it is written. b and e are
+// How a key is deleted follows from how often it is written. b, e and n are
 // written exactly once, under an ID that is never used again: SingleDelete
 // makes record and tombstone vanish together in memory, so mail that is
 // delivered soon never reaches a table file. i, s, m and t may be rewritten and
@@ -29,6 +30,7 @@ const (
 	famEnvelope = 'e'
 	famItem     = 'i'
 	famMark     = 'm'
+	famNote     = 'n'
 	famSchedule = 's'
 	famSetting  = 't'
 	famVersion  = 'v'
@@ -111,6 +113,8 @@ func keyName(k []byte) string {
 		return "envelope " + id.String()
 	case k[0] == famMark && len(k) == msgKeyLen:
 		return "mark " + id.String()
+	case k[0] == famNote && len(k) == msgKeyLen:
+		return "note " + id.String()
 	case k[0] == famItem && len(k) == itemKeyLen:
 		q, _ := parseItemKey(k)
 		return "item " + q.String()

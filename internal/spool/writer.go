@@ -41,6 +41,7 @@ type Writer struct {
 	// pooled is where buf came from, nil if it is a plain slice.
 	pooled *[]byte
 	chunks uint32 // pieces in the store
+	note   Note   // goes with the commit; without an ID: none
 	err    error
 	done   bool
 }
@@ -239,6 +240,11 @@ func (w *Writer) fill(b *pebble.Batch, env *mail.Envelope, items []*mail.QueueIt
 			return err
 		}
 	}
+	if !w.note.ID.IsZero() {
+		if err := setNote(b, w.note); err != nil {
+			return err
+		}
+	}
 	if w.chunks > 0 {
 		return b.Delete(msgKey(famMark, w.id), nil)
 	}
@@ -251,6 +257,9 @@ func (w *Writer) revoke(items []*mail.QueueItem) error {
 	err := deleteMessage(b, w.id, w.size)
 	for _, it := range items {
 		err = errors.Join(err, deleteItem(b, it.ID))
+	}
+	if !w.note.ID.IsZero() {
+		err = errors.Join(err, dropNote(b, w.note.ID))
 	}
 	w.chunks = 0
 	return errors.Join(err, w.s.unsynced(b))
