@@ -42,6 +42,8 @@ var contracts = []contract{
 	{"bayes learn and forget", bayesLearn},
 	{"bayes nodes", bayesNodes},
 	{"bayes expire", bayesExpire},
+	{"accounts and their keys", accountRecords},
+	{"audit log", auditLog},
 }
 
 // Run runs every contract on every engine.
