@@ -66,12 +66,17 @@ func (c *client) get(path string, query url.Values, v any) error {
 
 // post sends body as JSON to path and decodes the answer into v.
 func (c *client) post(path string, body, v any) error {
+	return c.send(http.MethodPost, path, body, v)
+}
+
+// send sends body as JSON to path by a method and decodes the answer into v.
+func (c *client) send(method, path string, body, v any) error {
 	b, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
 	u := url.URL{Scheme: "http", Host: "gatepost", Path: path}
-	return c.do(http.MethodPost, u.String(), bytes.NewReader(b), v)
+	return c.do(method, u.String(), bytes.NewReader(b), v)
 }
 
 func (c *client) do(method, address string, body io.Reader, v any) error {

@@ -32,6 +32,7 @@ type commands struct {
 	Reload     reloadCmd     `cmd:"" help:"Have the running gateway load its configuration again."`
 	Firewall   firewallCmd   `cmd:"" help:"Make the rules that divert connections to Gatepost."`
 	DKIM       dkimCmd       `cmd:"" name:"dkim" help:"Make keys for DKIM signatures."`
+	User       userCmd       `cmd:"" help:"Make and change the accounts of the web administration."`
 	Password   passwordCmd   `cmd:"" help:"Make the hash of a password for a file of users."`
 	Demo       demoCmd       `cmd:"" help:"Show Gatepost at work in a scratch directory."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
