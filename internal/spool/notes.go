@@ -42,7 +42,7 @@ func (s *Spool) PutNote(n Note) error {
 
 // DropNotes forgets notes that are kept elsewhere now. A crash may bring them back.
 func (s *Spool) DropNotes(ids []mail.ID) error {
-	if err := s.h.enterChange(int64(len(ids)*msgKeyLen)); err != nil {
+	if err := s.h.enterChange(int64(len(ids) * msgKeyLen)); err != nil {
 		return fmt.Errorf("drop notes: %w", err)
 	}
 	defer s.h.leave()
