@@ -26,7 +26,7 @@ var demoFiles embed.FS
 type demoCmd struct {
 	Dir   string `help:"Keep everything in this directory (default: a fresh one below the system's temporary directory)." type:"path"`
 	SMTP  string `help:"Address of the SMTP listener; a free port is taken if it is in use." default:"127.0.0.1:2525" name:"smtp"`
-	Admin string `help:"Address for /healthz and /metrics; a free port is taken if it is in use." default:"127.0.0.1:8025"`
+	Admin string `help:"Address of the web administration; a free port is taken if it is in use." default:"127.0.0.1:8025"`
 	Once  bool   `help:"Stop after the tour instead of staying up."`
 }
 
@@ -296,6 +296,10 @@ func (d *demo) invite() {
 	d.say("   What waits:      %s queue list -c %s", os.Args[0], d.path("gateway.toml"))
 	d.say("   What is held:    %s quarantine list -c %s", os.Args[0], d.path("gateway.toml"))
 	d.say("   Why:             %s scan -c %s FILE", os.Args[0], d.path("gateway.toml"))
+	d.say("   All of it to click: http://%s/", d.Admin)
+	if link := d.gateway.setupLink.Load(); link != nil {
+		d.say("     There is no administrator yet; make one: %s", *link)
+	}
 	d.say("   Is it well:      http://%s/healthz   numbers: http://%s/metrics", d.Admin, d.Admin)
 	d.say("   Its settings:    %s", d.path("gateway.toml"))
 }
