@@ -65,8 +65,17 @@ func wirePort(a netip.AddrPort) string {
 
 // xclient are the attributes for XCLIENT.
 func xclient(c *mail.Session) []attribute {
+	to := meantFor(c)
 	return append(attributes(c), attribute{"LOGIN", encode(c.User)},
-		attribute{"DESTADDR", encode(wireAddr(c.Local))}, attribute{"DESTPORT", encode(wirePort(c.Local))})
+		attribute{"DESTADDR", encode(wireAddr(to))}, attribute{"DESTPORT", encode(wirePort(to))})
+}
+
+// meantFor is the address that the client connected to, as it knows it.
+func meantFor(c *mail.Session) netip.AddrPort {
+	if c.Original.IsValid() {
+		return c.Original
+	}
+	return c.Local
 }
 
 // xforward are the attributes for XFORWARD.
@@ -116,7 +125,7 @@ func (s *Server) identityOf(c *mail.Session) string {
 	case IdentityXClient:
 		return fmt.Sprint(xclient(c))
 	case IdentityProxyV1, IdentityProxyV2:
-		return c.Client.String() + " " + c.Local.String()
+		return c.Client.String() + " " + meantFor(c).String()
 	}
 	return ""
 }
@@ -177,7 +186,7 @@ func (s *Server) identify(ctx context.Context, sess *session, w *want) error {
 func (s *Server) preface(ep *endpoint, c *mail.Session) []byte {
 	var to netip.AddrPort
 	if c != nil {
-		to = c.Local
+		to = meantFor(c)
 	}
 	if !to.IsValid() {
 		// Where the client connected to is not known: to whom we pass it on, then.

@@ -165,3 +165,18 @@ func TestClientsWaitForTheirOwnServer(t *testing.T) {
 		}
 	})
 }
+
+// Behind a firewall that translates destinations, Local is ours: servers are told
+// where the client connected to.
+func TestServersAreToldWhereTheClientConnectedTo(t *testing.T) {
+	n := newNetwork(t)
+	ln := &proxied{Listener: n.listen("192.0.2.1:25")}
+	sinktest.Start(t, ln, sinktest.Config{})
+	s := n.originals(upstream.Config{Identity: upstream.IdentityProxyV1})
+	if res := deliverAs(t, s, bound(t, "198.51.100.7:1", "192.0.2.1:25"), short); !res.OK() {
+		t.Fatalf("%s (%v)", brief(res), res.Err)
+	}
+	if h := ln.headers[0]; h.Source.String() != "198.51.100.7:1" || h.Original.String() != "192.0.2.1:25" {
+		t.Errorf("told %+v", h)
+	}
+}

@@ -29,8 +29,16 @@ type inTheWire struct {
 // and at the end. The firewall is left alone.
 func newWire(t *testing.T, mode, delivery, transport, more string) *inTheWire {
 	t.Helper()
-	n := netns.Topology(t)
+	return newWireIn(t, netns.Topology(t), mode, delivery, transport, more)
+}
+
+// newWireIn is newWire in another network.
+func newWireIn(t *testing.T, n *netns.Net, mode, delivery, transport, more string) *inTheWire {
+	t.Helper()
 	peer.Require(t, "swaks")
+	if r := peer.Run(t, "", "perl", "-MIO::Socket::INET6", "-e", "1"); r.Status != 0 {
+		peer.Missing(t, "swaks has no IPv6 without libio-socket-inet6-perl; scripts/deps installs what tests need")
+	}
 	w := &inTheWire{Net: n, mode: mode, delivery: delivery}
 	w.gate = gatepost.New(t, gatepost.Options{NoWait: true, Wrap: n.Gateway.Enter(), Settings: gatepost.Settings{
 		More: wireConfig(mode, delivery, transport) + more}})
@@ -304,6 +312,40 @@ func TestLoopsEndAtTheFirstTurn(t *testing.T) {
 		t.Errorf("there were %d sessions:\n%s", n, log)
 	}
 	mustContain(t, "the log", log, "the connection is one of our own", "the destination is this host")
+}
+
+// The gateway is a bridge: client and server are in one network, and know of nothing.
+func TestMailGoesThroughABridge(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"redirect", "tproxy"} {
+		n := netns.Bridge(t)
+		if _, err := os.Stat("/proc/sys/net/bridge"); err == nil && mode == "tproxy" {
+			n.Gateway.Sysctl(t, "net/bridge/bridge-nf-call-iptables", "0")
+			n.Gateway.Sysctl(t, "net/bridge/bridge-nf-call-ip6tables", "0")
+		}
+		w := newWireIn(t, n, mode, "proxy", fmt.Sprintf("spoof_client = %t", mode == "tproxy"), "")
+		// The ports of a bridge stand in /sys, which shows the namespace that it was mounted in.
+		n.Gateway.Run(t, "unshare", "--mount", "sh", "-c", `mount -t sysfs none /sys && exec "$0" "$@"`,
+			os.Getenv(gatepost.BinaryVar), "firewall", "-c", w.gate.ConfigFile, "--bridge", "br0", "--apply")
+		for _, network := range []string{"tcp4", "tcp6"} {
+			server, from := n.Server.Address(network).String(), n.Gateway.Address(network).String()
+			if mode == "tproxy" {
+				from = n.Client.Address(network).String()
+			}
+			l := &peers{Listener: n.Server.Listen(t, "tcp", net.JoinHostPort(server, "25"))}
+			end := sink.Start(t, sink.Options{Listener: l})
+			m := ledger.New(1000)
+			if out, ok := w.swaks(t, server, m, "--to", "bob@wire.example"); !ok {
+				t.Fatalf("%s %s: swaks says\n%s", mode, network, out)
+			}
+			arrived(t, end, m.ID)
+			l.mu.Lock()
+			if !slices.Contains(l.from, from) || len(l.from) != 1 {
+				t.Errorf("%s: the server saw %q, want %s", mode, l.from, from)
+			}
+			l.mu.Unlock()
+		}
+	}
 }
 
 // Programs on the gateway's own host are diverted with --local, and Gatepost's own
