@@ -15,6 +15,7 @@ import (
 
 	"gatepost/internal/admin"
 	"gatepost/internal/config"
+	changes "gatepost/internal/config/change"
 	"gatepost/internal/gateway"
 	"gatepost/internal/logs"
 	"gatepost/internal/mail"
@@ -37,6 +38,7 @@ type app struct {
 	queue   *queue.Queue
 	limiter *smtpserver.Limiter
 	admin   *admin.Server
+	changes *changes.Keeper
 	// services are what the content flows keep records in.
 	services services
 	// running ends when the process stops; what runs in the background heeds it.
@@ -155,6 +157,9 @@ func (a *app) launch(ctx context.Context, gen *generation, fresh map[string]net.
 	}
 	a.serving.Go(func() { a.keepOffers(offersFile(gen.cfg)) })
 	a.watch()
+	if err := a.keepChanges(gen.cfg); err != nil {
+		return err
+	}
 	return a.serveAdmin(gen.cfg)
 }
 
@@ -198,6 +203,9 @@ func (a *app) Stop() error {
 	}
 	a.cancel()
 	a.serving.Wait()
+	if a.changes != nil {
+		errs = append(errs, a.changes.Close())
+	}
 	errs = append(errs, a.closeServices()...)
 	if a.spool != nil {
 		errs = append(errs, a.spool.Close())

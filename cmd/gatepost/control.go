@@ -66,11 +66,11 @@ func (c *client) get(path string, query url.Values, v any) error {
 
 // post sends body as JSON to path and decodes the answer into v.
 func (c *client) post(path string, body, v any) error {
-	return c.send(http.MethodPost, path, body, v)
+	return c.request(http.MethodPost, path, body, v)
 }
 
-// send sends body as JSON to path by a method and decodes the answer into v.
-func (c *client) send(method, path string, body, v any) error {
+// request sends body as JSON to path by a method and decodes the answer into v.
+func (c *client) request(method, path string, body, v any) error {
 	b, err := json.Marshal(body)
 	if err != nil {
 		return err

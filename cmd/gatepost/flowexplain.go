@@ -94,16 +94,25 @@ type flowsExplained struct {
 	Refused string `json:"refused,omitempty"`
 }
 
+// Text is the explanation as the command line prints it.
+func (x *flowsExplained) Text() string { return flowsText(x, "the message") }
+
 // flowsAPI explains flows for the API.
 type flowsAPI struct{ *app }
 
 // ExplainFlows implements admin.Flows.
 func (a flowsAPI) ExplainFlows(ctx context.Context, q admin.FlowQuery, body io.Reader) (any, error) {
-	state, g := a.state.Load(), a.gateway.Load()
-	if state == nil || g == nil {
+	state := a.state.Load()
+	if state == nil {
 		return nil, errors.New("not started yet")
 	}
-	l, err := listenerNamed(state.gen.cfg, q.Listener)
+	return a.explainFlows(ctx, state.gen, q, body)
+}
+
+// explainFlows goes through the flows of a generation.
+func (a *app) explainFlows(ctx context.Context, gen *generation, q admin.FlowQuery, body io.Reader) (any, error) {
+	g := gen.gateway
+	l, err := listenerNamed(gen.cfg, q.Listener)
 	if err != nil {
 		return nil, err
 	}
@@ -118,9 +127,9 @@ func (a flowsAPI) ExplainFlows(ctx context.Context, q admin.FlowQuery, body io.R
 		return x, nil
 	}
 	r := mail.Recipient{Address: q.To, Original: q.To}
-	way := state.gen.routes.Explain(ctx, s.Listener, s, q.To)
+	way := gen.routes.Explain(ctx, s.Listener, s, q.To)
 	x.Route = &way
-	if _, d := state.gen.routes.Resolve(ctx, s.Listener, s, &r); d.Act != mail.Accept {
+	if _, d := gen.routes.Resolve(ctx, s.Listener, s, &r); d.Act != mail.Accept {
 		x.Refused = "route"
 		return x, nil
 	}
@@ -133,7 +142,7 @@ func (a flowsAPI) ExplainFlows(ctx context.Context, q admin.FlowQuery, body io.R
 	if body == nil {
 		return x, nil
 	}
-	m, done, err := contentAPI(a).spoolMessage(body)
+	m, done, err := contentAPI{a}.spoolMessage(body)
 	if err != nil {
 		return nil, err
 	}

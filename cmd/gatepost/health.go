@@ -162,6 +162,7 @@ func (a *app) serveAdmin(cfg *config.Config) (err error) {
 		Greylist:         greylists{a},
 		Flows:            flowsAPI{a},
 		Routing:          routingAPI{a},
+		Configuration:    configAPI{a.changes, a},
 		Health:           a,
 		Metrics:          a.metrics.Handler(),
 		MetricsTokenFile: string(cfg.Admin.MetricsTokenFile),

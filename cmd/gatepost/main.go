@@ -29,6 +29,7 @@ type commands struct {
 	Train      trainCmd      `cmd:"" help:"Teach the Bayesian filter what is ham and what is spam."`
 	Bayes      bayesCmd      `cmd:"" help:"Look at what the Bayesian filter has learned."`
 	Status     statusCmd     `cmd:"" help:"Show how the running gateway is."`
+	Config     configCmd     `cmd:"" help:"Look at the configuration of the running gateway, and change it."`
 	Reload     reloadCmd     `cmd:"" help:"Have the running gateway load its configuration again."`
 	Firewall   firewallCmd   `cmd:"" help:"Make the rules that divert connections to Gatepost."`
 	DKIM       dkimCmd       `cmd:"" name:"dkim" help:"Make keys for DKIM signatures."`

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,9 +34,18 @@ func (a *app) reopen(ctx context.Context) error {
 	return errors.Join(a.logs.Reopen(), a.reload(ctx))
 }
 
-// reload loads the configuration again: all of it, or nothing. Sessions and
-// attempts go on with what they began with.
-func (a *app) reload(context.Context) error {
+// reload loads the configuration again, and keeps what has changed in it by hand.
+func (a *app) reload(ctx context.Context) error {
+	if err := a.load(ctx); err != nil {
+		return err
+	}
+	a.noteLoaded()
+	return nil
+}
+
+// load loads the configuration again: all of it, or nothing. Sessions and attempts go
+// on with what they began with.
+func (a *app) load(context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.stopped {
@@ -123,8 +133,17 @@ func (a *app) retireParts(old, gen *generation) {
 	})
 }
 
-// needsRestart names the changes that a running process cannot make.
+// needsRestart refuses changes that a running process cannot make.
 func needsRestart(old, next *config.Config) error {
+	keys := restartKeys(old, next)
+	if len(keys) == 0 {
+		return nil
+	}
+	return fmt.Errorf("a change of %s needs a restart; nothing was changed", strings.Join(keys, ", "))
+}
+
+// restartKeys names the changes that a running process cannot make.
+func restartKeys(old, next *config.Config) []string {
 	var keys []string
 	for key, same := range map[string]bool{
 		"hostname":         old.Hostname == next.Hostname,
@@ -143,10 +162,8 @@ func needsRestart(old, next *config.Config) error {
 		}
 	}
 	keys = append(keys, modeChanges(old, next)...)
-	if len(keys) == 0 {
-		return nil
-	}
-	return fmt.Errorf("a change of %s needs a restart; nothing was changed", strings.Join(keys, ", "))
+	slices.Sort(keys)
+	return keys
 }
 
 // openSockets opens the addresses that are new in cfg.

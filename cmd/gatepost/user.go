@@ -157,7 +157,7 @@ func (c *userSetCmd) Run(t *terminal) error {
 	if len(c.Addresses) > 0 {
 		u.Addresses = c.Addresses
 	}
-	if err := g.send(http.MethodPut, userPath(c.Name), u, &now); err != nil {
+	if err := g.request(http.MethodPut, userPath(c.Name), u, &now); err != nil {
 		return err
 	}
 	return c.showAccounts(t, []*accounts.Account{&now})
