@@ -126,8 +126,8 @@ type Event struct {
 
 	// Actor is who did it, where somebody of ours did.
 	Actor string `json:"actor,omitempty"`
-	// Took is how long it took, to the microsecond.
-	Took time.Duration `json:"took,omitempty"`
+	// Took is how long it took.
+	Took time.Duration `json:"took_ns,omitempty"`
 	// Details are whatever else there is to say.
 	Details []Property `json:"details,omitempty"`
 }

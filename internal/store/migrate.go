@@ -12,21 +12,22 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-// migrations has one directory for each dialect. A migration, once released, is
+// migrations has one directory for each dialect, and one for the history, which has a
+// file of its own with SQLite. A migration, once released, is
 // never changed; the next one gets the next number in both directories. During an
 // upgrade of several nodes old binaries meet new tables: migrations add, they do
 // not take away what the release before still uses.
 //
-//go:embed migrations/sqlite/*.sql migrations/postgres/*.sql
+//go:embed migrations/sqlite/*.sql migrations/postgres/*.sql migrations/sqlite-history/*.sql
 var migrations embed.FS
 
 // migrationTable is where goose notes what was done.
 const migrationTable = "gatepost_migrations"
 
-// migrate brings the tables up to date. Applying them twice is harmless; whoever
+// migrate brings the tables of a directory up to date. Applying them twice is harmless; whoever
 // may meet others there brings a lock as an option.
-func migrate(ctx context.Context, db *sql.DB, d dialect, log *slog.Logger, options ...goose.ProviderOption) error {
-	dir, err := fs.Sub(migrations, path.Join("migrations", string(d)))
+func migrate(ctx context.Context, db *sql.DB, d dialect, set string, log *slog.Logger, options ...goose.ProviderOption) error {
+	dir, err := fs.Sub(migrations, path.Join("migrations", set))
 	if err != nil {
 		return fmt.Errorf("open migrations: %w", err)
 	}

@@ -16,8 +16,18 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// sqliteFile is the name of the database in Options.Dir.
-const sqliteFile = "records.db"
+// sqliteSchema is one database file and the tables in it.
+type sqliteSchema struct {
+	file       string // in Options.Dir
+	migrations string // below the directory migrations
+	parameters string // more for the connection that makes it
+}
+
+// sqliteRecords holds the records, but for the history. Incremental vacuum must be
+// set before the first table is made.
+func sqliteRecords() sqliteSchema {
+	return sqliteSchema{file: "records.db", migrations: string(dialectSQLite), parameters: "&_auto_vacuum=2"}
+}
 
 // sqliteEngine is one writer connection, whose transactions carry many callers'
 // work each (writer.go), and a few readers that it does not hold up (WAL).
@@ -53,8 +63,8 @@ func (e *sqliteEngine) present() error {
 	return e.missing
 }
 
-func openSQLite(ctx context.Context, o Options) (*sqliteEngine, error) {
-	path, err := filepath.Abs(filepath.Join(o.Dir, sqliteFile))
+func openSQLite(ctx context.Context, o Options, schema sqliteSchema) (*sqliteEngine, error) {
+	path, err := filepath.Abs(filepath.Join(o.Dir, schema.file))
 	if err != nil {
 		return nil, fmt.Errorf("open records: %w", err)
 	}
@@ -62,7 +72,7 @@ func openSQLite(ctx context.Context, o Options) (*sqliteEngine, error) {
 		return nil, fmt.Errorf("open records: %w", err)
 	}
 	e := &sqliteEngine{path: path, log: o.Log}
-	if err := e.connect(ctx, o); err != nil {
+	if err := e.connect(ctx, o, schema); err != nil {
 		return nil, errors.Join(fmt.Errorf("open records: %w", e.judge(err)), e.close())
 	}
 	if e.file, err = os.Stat(path); err != nil {
@@ -89,15 +99,14 @@ func createPrivate(path string) error {
 }
 
 // connect opens the connections and brings the tables up to date.
-func (e *sqliteEngine) connect(ctx context.Context, o Options) error {
-	// Incremental vacuum must be set before the first table is made. Strings in
-	// double quotes are a mistake that SQLite would forgive.
+func (e *sqliteEngine) connect(ctx context.Context, o Options, schema sqliteSchema) error {
+	// Strings in double quotes are a mistake that SQLite would forgive.
 	common := "_busy_timeout=10000&_foreign_keys=1&_dqs=0&_error_rc=1"
 	var err error
-	if e.db, err = e.pool(common+"&_auto_vacuum=2&_journal_mode=WAL&_synchronous=FULL&_txlock=immediate", 1); err != nil {
+	if e.db, err = e.pool(common+schema.parameters+"&_journal_mode=WAL&_synchronous=FULL&_txlock=immediate", 1); err != nil {
 		return err
 	}
-	if err := migrate(ctx, e.db, dialectSQLite, o.Log); err != nil {
+	if err := migrate(ctx, e.db, dialectSQLite, schema.migrations, o.Log); err != nil {
 		return err
 	}
 	if e.readers, err = e.pool(common+"&_query_only=1", o.MaxConns); err != nil {

@@ -99,7 +99,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{options: o}
 	var err error
 	if o.URL == "" {
-		s.engine, err = openSQLite(ctx, o)
+		s.engine, err = openSQLite(ctx, o, sqliteRecords())
 	} else {
 		s.engine, err = openPostgres(ctx, o)
 	}

@@ -42,6 +42,10 @@ var contracts = []contract{
 	{"bayes learn and forget", bayesLearn},
 	{"bayes nodes", bayesNodes},
 	{"bayes expire", bayesExpire},
+	{"history segments", historySegments},
+	{"history merging", historyMerging},
+	{"history hours", historyHours},
+	{"history nodes", historyNodes},
 	{"accounts and their keys", accountRecords},
 	{"audit log", auditLog},
 }
