@@ -6,27 +6,56 @@ import (
 	"gatepost/internal/message"
 )
 
-// hasAuthorIn reports whether the only From field names an address in domain or
-// below it. Two From fields are no basis for a signature (RFC 5322 §3.6 allows
-// one), and so is a field without an address or one that does not parse: what
-// readers may read otherwise is not vouched for.
-func hasAuthorIn(header *message.Header, domain string) bool {
+// authorDomains are the domains of the addresses in the only From field. Two From
+// fields are no basis for a signature (RFC 5322 §3.6 allows one), and so is a field
+// without an address or one that does not parse: what readers may read otherwise is
+// not vouched for. There are none then.
+func authorDomains(header *message.Header) []string {
 	if header.Count("From") != 1 {
-		return false
+		return nil
 	}
 	bare, ok := withoutText(header.Get("From"))
 	if !ok {
-		return false
+		return nil
 	}
-	found := false
+	var all []string
 	for mailbox := range strings.SplitSeq(bare, ",") {
 		at, ok := domainOf(mailbox)
 		if !ok {
-			return false
+			return nil
 		}
-		found = found || at == domain || strings.HasSuffix(at, "."+domain)
+		all = append(all, at)
 	}
-	return found
+	return all
+}
+
+// isBelow reports whether name is domain or below it.
+func isBelow(name, domain string) bool {
+	return name == domain || strings.HasSuffix(name, "."+domain)
+}
+
+// forAuthors are the signers whose signature is made: all that do not look at the
+// author, and of those that do, for each author the ones whose domain is nearest to
+// his. With keys for example.com and lab.example.com, the lab's mail is signed by the
+// lab's: RFC 6376 §3.1 leaves it to each of them to withdraw a key.
+func (g Group) forAuthors(header *message.Header) Group {
+	nearest := make(map[string]bool)
+	for _, author := range authorDomains(header) {
+		best := ""
+		for _, s := range g {
+			if s.opts.OnlyAuthor && isBelow(author, s.domain) && len(s.domain) > len(best) {
+				best = s.domain
+			}
+		}
+		nearest[best] = true
+	}
+	var chosen Group
+	for _, s := range g {
+		if !s.opts.OnlyAuthor || nearest[s.domain] {
+			chosen = append(chosen, s)
+		}
+	}
+	return chosen
 }
 
 // withoutText removes quoted strings and comments (RFC 5322 §3.2.2, §3.2.4), in

@@ -1,6 +1,7 @@
 package dkim
 
 import (
+	"strings"
 	"testing"
 
 	"gatepost/internal/message"
@@ -38,7 +39,8 @@ func TestOnlyAuthorSignsForItsOwnDomain(t *testing.T) {
 		{"Subject: x\r\n\r\n", false},
 	}
 	for _, tt := range tests {
-		if got := hasAuthorIn(message.ParseHeader([]byte(tt.header)), "example.com"); got != tt.want {
+		own := Group{&Signer{domain: "example.com", opts: Options{OnlyAuthor: true}}}
+		if got := len(own.forAuthors(message.ParseHeader([]byte(tt.header)))) == 1; got != tt.want {
 			t.Errorf("%q: got %v, want %v", tt.header, got, tt.want)
 		}
 	}
@@ -56,5 +58,29 @@ func TestOnlyAuthorPassesOverMailOfOthers(t *testing.T) {
 	anyone := newSigner(t, "ed25519.pem", Options{})
 	if v := secondOpinion(t, sign(t, Group{own, anyone}, foreign)+foreign); len(v) != 1 || v[0].Err != nil {
 		t.Errorf("the other signer of the group: %+v", v)
+	}
+}
+
+func TestTheKeysOfTheNearestDomainSign(t *testing.T) {
+	var g Group
+	for _, domain := range []string{"example.com", "lab.example.com", "example.com", "example.net"} {
+		g = append(g, &Signer{domain: domain, opts: Options{OnlyAuthor: true}})
+	}
+	tests := []struct{ from, want string }{
+		{"a@example.com", "example.com example.com"},
+		{"a@www.example.com", "example.com example.com"},
+		{"a@lab.example.com", "lab.example.com"},
+		{"a@pc7.lab.example.com", "lab.example.com"},
+		{"a@example.net, b@lab.example.com", "lab.example.com example.net"},
+		{"a@example.org", ""},
+	}
+	for _, tt := range tests {
+		var got []string
+		for _, s := range g.forAuthors(message.ParseHeader([]byte("From: " + tt.from + "\r\n\r\n"))) {
+			got = append(got, s.domain)
+		}
+		if strings.Join(got, " ") != tt.want {
+			t.Errorf("%s: signed by %q, want %q", tt.from, got, tt.want)
+		}
 	}
 }

@@ -42,6 +42,7 @@ type Options struct {
 	// OnlyAuthor makes Sign pass over messages that have no author in the domain
 	// or one below it: a signature for somebody else's From helps nobody (RFC
 	// 7489 §3.1.1 asks for alignment) and would vouch for mail that only passes.
+	// In a Group, only those sign whose domain is nearest to an author's.
 	OnlyAuthor bool
 }
 
@@ -131,10 +132,7 @@ func (g Group) Sign(ctx context.Context, c *message.Content) ([]byte, error) {
 	}
 	now, index := time.Now(), indexFields(header)
 	var out []byte
-	for _, s := range g {
-		if s.opts.OnlyAuthor && !hasAuthorIn(header, s.domain) {
-			continue
-		}
+	for _, s := range g.forAuthors(header) {
 		if out, err = s.appendSignature(out, index, read.bodyHash(s.opts.Body), now); err != nil {
 			return nil, fmt.Errorf("sign message: %w", err)
 		}
