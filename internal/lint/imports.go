@@ -76,6 +76,7 @@ var rooms = []room{
 	{pattern: "internal/script", level: levelParts, why: "parts meet in the gateway, not behind its back"},
 	{pattern: "internal/oidc", level: levelTools, why: "tools do not know what they are used for"},
 	{pattern: "internal/accounts", level: levelParts, why: "parts meet in the gateway, not behind its back"},
+	{pattern: "internal/webhook", level: levelParts, why: "parts meet in the gateway, not behind its back"},
 	{pattern: "internal/history", level: levelParts, why: "parts meet in the gateway, not behind its back"},
 
 	{pattern: "internal/gateway", level: levelSpine, why: "the spine does not know through which door a message came"},
