@@ -50,6 +50,13 @@ func (l *Limiter) Sessions() int {
 	return l.sessions
 }
 
+// Enter, Leave, EnterFrom and LeaveFrom are for sessions of other protocols, which the
+// same clients make on the same host.
+func (l *Limiter) Enter() bool                                      { return l.enter() }
+func (l *Limiter) Leave()                                           { l.leave() }
+func (l *Limiter) EnterFrom(client netip.Addr) (netip.Prefix, bool) { return l.enterFrom(client) }
+func (l *Limiter) LeaveFrom(network netip.Prefix)                   { l.leaveFrom(network) }
+
 // enter counts a session, if there is room for one.
 func (l *Limiter) enter() bool {
 	l.mu.Lock()
