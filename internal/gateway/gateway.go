@@ -80,6 +80,8 @@ type Config struct {
 	// Originals are the transports that lead to the server that a diverted connection was
 	// meant for; they are in ByDomain, too, for mail that came by no such connection.
 	Originals map[string]bool
+	// Mailboxes is what mail that is fetched from mailboxes needs.
+	Mailboxes Mailboxes
 	// Proxies are the transports through which mail is passed while its client waits.
 	Proxies map[string]Proxy
 	// DeferMixed are the listeners whose clients try again where some upstreams took a

@@ -199,8 +199,12 @@ func onlyStructure(f *flow.Flow) *flow.Flow {
 	return short
 }
 
-// directionOf tells mail for our domains from mail that leaves.
+// directionOf tells mail for our domains from mail that leaves, and from mail that is
+// fetched from a mailbox.
 func directionOf(env *mail.Envelope) scan.Direction {
+	if env.Session.Protocol == mail.POP3 {
+		return scan.POP3
+	}
 	for i := range env.Recipients {
 		if env.Recipients[i].Route.Domain != "*" {
 			return scan.Inbound
