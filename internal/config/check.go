@@ -59,6 +59,7 @@ func (v *validator) check() {
 	v.checkListeners()
 	v.checkDomains()
 	v.checkTransports()
+	v.checkPOPDomains()
 	v.checkProxy()
 	v.checkInterception()
 	v.checkOriginal()

@@ -15,8 +15,8 @@ type Filter struct {
 	// Name in logs, in the quarantine and in `names` of a block filters.
 	Name string `toml:"name" required:"true" example:"no executables"`
 	// Which mail it is for. inbound: for one of your domains. outbound: from trusted
-	// clients to elsewhere.
-	Direction string `toml:"direction" default:"any" enum:"inbound,outbound,any"`
+	// clients to elsewhere. pop3: what users fetch from POP3 servers.
+	Direction string `toml:"direction" default:"any" enum:"inbound,outbound,pop3,any"`
 	// What must hold, all of it: see conditions of a filter below.
 	When Conditions `toml:"when" required:"true" example:"{ attachment_name = '(?i)\\.(exe|scr)$' }"`
 	// What is done: see actions of a filter below. One, or a list of which at most one

@@ -22,9 +22,15 @@ func (v *validator) checkListener(l *Listener) {
 	if l.TLS == "off" && l.TLSCertFile != "" {
 		v.report(ruleUnusedKey, &l.TLSCertFile, `is set, but tls = "off"`, `write tls = "starttls", or take the certificate out`)
 	}
+	v.checkTrust(l.ProxyProtocolFrom, "pretend to be any client")
+	if l.POP3() {
+		v.checkTrust(l.TrustedNetworks, "guess passwords as long as they like")
+		v.checkPOP(l)
+		return
+	}
+	v.checkNotPOP(l)
 	v.checkLogin(l)
 	v.checkTrust(l.TrustedNetworks, "send mail to anyone through this host (an open relay)")
-	v.checkTrust(l.ProxyProtocolFrom, "pretend to be any client")
 	v.checkTrust(l.XClientFrom, "pretend to be any client")
 	domains := v.cfg.Domains
 	served := slices.ContainsFunc(domains, func(d Domain) bool { return d.Listener == "*" || d.Listener == l.Name })

@@ -26,13 +26,6 @@ type later struct {
 var notYet = []later{
 	{schema: "history.keep", harmless: `"90d"`, what: "a history"},
 	{schema: "history", what: "a history"},
-
-	{schema: "listener.protocol", value: "pop3", what: "the POP3 proxy"},
-	{schema: "listener.upstream", harmless: `""`, what: "the POP3 proxy"},
-	{schema: "listener.upstream_tls", harmless: `"off"`, what: "the POP3 proxy"},
-	{schema: "listener.upstream_tls_ca_file", harmless: `""`, what: "the POP3 proxy"},
-
-	{schema: "filter.direction", value: "pop3", what: "the POP3 proxy"},
 }
 
 func (l *later) fault() *fault {

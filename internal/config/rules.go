@@ -80,6 +80,7 @@ const (
 	ruleBadPath        rule = "bad-path"        // a path with an unknown placeholder
 	ruleProxy          rule = "proxy"           // a domain that is passed through with what can't be
 	ruleInterception   rule = "interception"    // diverted connections that could not be served, or a use of them without any
+	ruleUpstream       rule = "upstream"        // a POP3 listener without a server behind it that could be used
 	ruleSocket         rule = "socket"          // a socket where there can be none
 	ruleTLSPolicy      rule = "tls-policy"      // a TLS policy that can't be met
 	ruleWrongStage     rule = "wrong-stage"     // a flow or a block of another stage

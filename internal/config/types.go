@@ -209,12 +209,12 @@ type Listener struct {
 	// Name in logs, metrics and in `listener` of a [[domain]].
 	Name Name `toml:"name" required:"true" example:"inbound"`
 	// What is spoken.
-	Protocol string `toml:"protocol" default:"smtp" enum:"smtp"`
+	Protocol string `toml:"protocol" default:"smtp" enum:"smtp,pop3"`
 	// Addresses and ports to listen on. "[::]:25" is IPv6 only, "0.0.0.0:25"
 	// IPv4 only, ":25" both.
 	Address []HostPort `toml:"address" required:"true" port:"required" example:"[\"0.0.0.0:25\", \"[::]:25\"]"`
-	// off: no encryption. starttls: offered. required: no mail without it.
-	// implicit: encrypted from the first byte (port 465).
+	// off: no encryption. starttls: offered (STLS in POP3). required: no mail, and no
+	// login of POP3, without it. implicit: encrypted from the first byte (port 465, 995).
 	TLS string `toml:"tls" default:"starttls" enum:"off,starttls,required,implicit"`
 	// Certificate for this listener; with its chain, PEM. Empty: that of [tls].
 	TLSCertFile Path `toml:"tls_cert_file" default:"" example:"/etc/gatepost/mx.pem"`
@@ -263,6 +263,38 @@ type Listener struct {
 	// a report about those who refused it. defer: the client is told to try again, and
 	// those who took it get it twice.
 	Mixed string `toml:"mixed" default:"queue" enum:"queue,defer"`
+	// For POP3, the server that users fetch their mail from: "host" or "host:port". login:
+	// the client names it, by logging in as user%host[:port]. original: where a diverted
+	// connection wanted to go.
+	Upstream string `toml:"upstream" default:"" example:"pop.example.com:110"`
+	// With `upstream = "login"`, the servers that clients may name: "host", "host:port", or
+	// "*.example.com" for all names below a domain. Without a port it is 110, or 995 with
+	// `upstream_tls = "implicit"`.
+	UpstreamHosts []string `toml:"upstream_hosts" default:"[]" example:"[\"pop.example.com\", \"*.example.net:1110\"]"`
+	// How the server is spoken to. off: without encryption. opportunistic: with TLS if it
+	// offers that, whoever it is. starttls: with TLS, and its certificate is verified.
+	// implicit: the same from the first byte (port 995).
+	UpstreamTLS string `toml:"upstream_tls" default:"off" enum:"off,opportunistic,starttls,implicit"`
+	// Certificates that may have signed the server's, or the server's own. Empty: those
+	// that this host trusts.
+	UpstreamTLSCAFile Path `toml:"upstream_tls_ca_file" default:"" example:"pop-ca.pem"`
+	// How long a POP3 server may be silent that has been asked something.
+	UpstreamTimeout time.Duration `toml:"upstream_timeout" default:"5m" min:"1s" max:"1h"`
+	// How long a POP3 server may take to greet.
+	ConnectTimeout time.Duration `toml:"connect_timeout" default:"20s" min:"1s" max:"5m"`
+	// How long a client of POP3 may be silent. RFC 1939 wants ten minutes at least.
+	IdleTimeout time.Duration `toml:"idle_timeout" default:"10m" min:"1s" max:"1d"`
+	// How long a client of POP3 waits for a message until it gets the first line of the
+	// answer and a header line, so that it does not hang up.
+	WaitAfter time.Duration `toml:"wait_after" default:"15s" min:"1s" max:"10m"`
+	// How often it then gets another one, and the server a sign of life.
+	WaitInterval time.Duration `toml:"wait_interval" default:"15s" min:"1s" max:"10m"`
+	// What becomes of a message in a POP3 mailbox that is larger than max_message_size of
+	// [limits]: refuse leaves it there, pass gives it to the client without looking at it.
+	TooLarge string `toml:"too_large" default:"refuse" enum:"refuse,pass"`
+	// Whether clients may delete a message from a POP3 mailbox of which they got a notice
+	// instead. Its original is in the quarantine.
+	DeleteReplaced bool `toml:"delete_replaced" default:"true"`
 	// Names of the [[flow]] for each stage. Without a content flow nothing is scanned.
 	Flows Flows `toml:"flows"`
 }
