@@ -37,6 +37,8 @@ type Metrics struct {
 	stages    stageMetrics
 	logins    *prometheus.CounterVec
 	upstreams upstreamMetrics
+	leaving   leavingMetrics
+	pop       popMetrics
 	// heldForUsers counts what exceeded a limit of its user.
 	heldForUsers *prometheus.CounterVec
 
@@ -61,6 +63,8 @@ func New(build Build) *Metrics {
 	m.addStages()
 	m.addLogins()
 	m.addUpstreams()
+	m.addLeaving()
+	m.addPOP()
 	m.reloads = m.counterVec("gatepost_config_reloads_total", "Reloads of the configuration, by result: ok or error.", "result")
 	m.reloadOK = m.gauge("gatepost_config_last_reload_successful", "Whether the last load of the configuration worked: 1 or 0.")
 	m.lastReloadAt = m.gauge("gatepost_config_last_success_timestamp_seconds", "When the configuration in use was loaded, Unix time.")

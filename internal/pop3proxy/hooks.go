@@ -21,20 +21,14 @@ type Hooks struct {
 	Traffic Traffic
 }
 
-// Key names a message at its server.
-type Key struct {
-	// Server is "host:port", User whose mailbox it is. UIDL is "" where the server has
-	// none or the user is not known: then nothing can be remembered about the message.
-	Server, User, UIDL string
-}
-
 // Scanner judges messages.
 type Scanner interface {
-	// Retrieve makes a place for a message. The envelope stays the scanner's until Close.
-	Retrieve(ctx context.Context, env *mail.Envelope, key Key) (Retrieval, error)
+	// Retrieve makes a place for a message. key.UIDL is "" where the server has none or the
+	// user is not known. The envelope stays the scanner's until Close.
+	Retrieve(ctx context.Context, env *mail.Envelope, key mail.Mailed) (Retrieval, error)
 	// Known tells what is known of a message that was judged before and would be replaced
 	// again; then it need not be fetched. The Retrieved has no Body.
-	Known(ctx context.Context, env *mail.Envelope, key Key) (*Retrieved, bool)
+	Known(ctx context.Context, env *mail.Envelope, key mail.Mailed) (*Retrieved, bool)
 }
 
 // Retrieval takes one message in.
@@ -61,6 +55,8 @@ type Retrieved struct {
 	Verdict *mail.Verdict
 	Reason  string
 	Cached  bool
+	// ID is what history and the quarantine call the message.
+	ID mail.ID
 }
 
 // Guard counts failed logins.

@@ -93,8 +93,8 @@ func (s *session) retrieve(r request) {
 }
 
 // key names a message. ok is false when the server is gone.
-func (s *session) key(n int) (key Key, ok bool) {
-	key = Key{Server: s.sess.Server, User: s.sess.User}
+func (s *session) key(n int) (key mail.Mailed, ok bool) {
+	key = mail.Mailed{Server: s.sess.Server, User: s.sess.User}
 	const often = 3
 	if key.User == "" || s.noUIDL >= often {
 		return key, true
@@ -196,7 +196,7 @@ var (
 )
 
 // fetch gets the message, has it judged, and gives it to the client.
-func (f *fetch) fetch(scanner Scanner, key Key) {
+func (f *fetch) fetch(scanner Scanner, key mail.Mailed) {
 	place, err := scanner.Retrieve(f.srv.ctx, f.env, key)
 	if err != nil {
 		f.fail(fmt.Errorf("make place for message: %w", err))
