@@ -167,12 +167,11 @@ func (g *Gateway) contentFor(ctx context.Context, m mail.Message, transport stri
 		}
 	}
 	whole := plain
-	for _, s := range g.cfg.Proxies[transport].Signers {
-		field, err := s.Sign(ctx, plain)
-		if err != nil {
+	if leave := g.cfg.Proxies[transport].Leave; leave != nil {
+		var err error
+		if whole, err = leave(ctx, env, plain); err != nil {
 			return content, err
 		}
-		whole = whole.Prepend(field)
 	}
 	content.Size = whole.Size()
 	content.Write = func(w io.Writer) error {

@@ -14,15 +14,10 @@ type Proxy struct {
 	Server *upstream.Server
 	// Adopt takes mail into the queue while no upstream can be reached.
 	Adopt bool
-	// Signers sign what leaves, each over the same content.
-	Signers []Signer
+	// Leave puts signatures and seals in front of what leaves; nil: there are none.
+	Leave func(ctx context.Context, env *mail.Envelope, c *message.Content) (*message.Content, error)
 	// Passed is told what became of a message, once for each recipient; nil: nobody.
 	Passed func(status mail.OutcomeStatus, took time.Duration)
-}
-
-// Signer makes a header field that goes before a message, a DKIM-Signature.
-type Signer interface {
-	Sign(ctx context.Context, c *message.Content) ([]byte, error)
 }
 
 // passage is the transaction with one upstream that belongs to one of a client.

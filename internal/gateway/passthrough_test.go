@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"gatepost/internal/gateway"
+	"gatepost/internal/mail"
 	"gatepost/internal/message"
 	"gatepost/internal/smtpclient/sinktest"
 	"gatepost/internal/upstream"
@@ -149,18 +150,13 @@ func TestAnUpstreamThatRestartsIsAskedAgain(t *testing.T) {
 	}
 }
 
-// signer signs, or fails to.
-type signer struct{ err error }
-
-func (s signer) Sign(context.Context, *message.Content) ([]byte, error) {
-	return []byte("X-Signed: yes\r\n"), s.err
-}
-
 func TestWhatIsPassedThroughIsSigned(t *testing.T) {
 	for _, fails := range []error{nil, errors.New("no key")} {
 		s := endsWith(t, "")
 		proxy := proxyTo(t, s)
-		proxy.Signers = []gateway.Signer{signer{fails}}
+		proxy.Leave = func(_ context.Context, _ *mail.Envelope, c *message.Content) (*message.Content, error) {
+			return c.Prepend([]byte("X-Signed: yes\r\n")), fails
+		}
 		r := newRig(t, rigOptions{proxies: map[string]gateway.Proxy{"live": proxy}})
 		reply := r.receive(r.envelope("ada@out.example", "a@live.example"), "Subject: x\r\n\r\nx\r\n")
 		got := s.Messages()

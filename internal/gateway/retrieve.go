@@ -280,4 +280,3 @@ func (g *Gateway) remember(ctx context.Context, from mail.Mailed, j *mail.Judged
 // nameByHash stands for the UIDL of a server that has none. RFC 1939 §7 allows no blank
 // in a real one.
 func nameByHash(sum []byte) string { return fmt.Sprintf("sha256 %x", sum) }
-

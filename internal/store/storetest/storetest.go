@@ -34,6 +34,7 @@ var contracts = []contract{
 	{"quarantine states", quarantineStates},
 	{"quarantine expiry", quarantineExpiry},
 	{"quarantine digests and statistics", quarantineSummaries},
+	{"mailboxes", mailboxes},
 	{"reputation", reputation},
 	{"greylist triplets", greylistTriplets},
 	{"greylist clocks", greylistClocks},

@@ -1,0 +1,18 @@
+-- +goose Up
+-- What was judged of messages that lie in mailboxes, so that a client that leaves its
+-- mail on the server does not have it judged at each fetch. message is the ID under
+-- which history and quarantine have it; judged is JSON (mail.Judged). held is 1 where
+-- the quarantine has the original. Times are Unix milliseconds; seen is when somebody
+-- asked for it the last time, to the hour.
+CREATE TABLE mailbox (
+    server  TEXT COLLATE "C" NOT NULL,
+    account TEXT COLLATE "C" NOT NULL,
+    uidl    TEXT COLLATE "C" NOT NULL,
+    message TEXT COLLATE "C" NOT NULL,
+    held    BIGINT NOT NULL,
+    seen    BIGINT NOT NULL,
+    judged  BYTEA NOT NULL,
+    PRIMARY KEY (server, account, uidl)
+);
+CREATE INDEX mailbox_message ON mailbox (message) WHERE held = 1;
+CREATE INDEX mailbox_seen ON mailbox (seen);
