@@ -31,6 +31,9 @@ var assetFiles embed.FS
 type Config struct {
 	Gate *admin.Gate
 	Log  *slog.Logger // default: discard
+	// Configuration and Keys are for the pages of the configuration.
+	Configuration admin.Configuration
+	Keys          Keys
 	// Hostname is shown in the corner, so that nobody works on the wrong host.
 	Hostname func() string
 }
@@ -69,7 +72,7 @@ type entry struct {
 // sections are all files, in no particular order.
 func (s *Site) sections() []section {
 	return []section{
-		s.assets(), s.home(), s.login(), s.setup(), s.account(), s.users(), s.audit(),
+		s.assets(), s.home(), s.login(), s.setup(), s.account(), s.users(), s.audit(), s.configuration(),
 	}
 }
 

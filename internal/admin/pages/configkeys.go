@@ -1,0 +1,243 @@
+package pages
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"net/http"
+	"strings"
+	"time"
+
+	"gatepost/internal/admin"
+	"gatepost/internal/config/change"
+	"gatepost/internal/config/edit"
+	"gatepost/internal/dkim"
+)
+
+// Keys tells about keys and certificates.
+type Keys interface {
+	// DKIM are the keys that sign, with what the DNS says about them.
+	DKIM(ctx context.Context) []DKIMKey
+	// Certificates are those in the files that the configuration names.
+	Certificates() []CertificateFile
+	// Fetch asks the hosts of a transport for their certificate, which nobody has
+	// verified.
+	Fetch(ctx context.Context, transport string) ([]*x509.Certificate, error)
+}
+
+// DKIMKey is a key that signs.
+type DKIMKey struct {
+	Name, Domain, Selector string
+	// Transports are those that sign with it.
+	Transports []string
+	// RecordName and Record are what has to be published, Zone the same as a line of a
+	// zone file.
+	RecordName, Record, Zone string
+	Published                bool
+	// Problem is why it is not in order, "" where it is.
+	Problem string
+}
+
+// CertificateFile is a file with certificates.
+type CertificateFile struct {
+	Path    string
+	Keys    []string
+	Chain   []*x509.Certificate
+	Problem string
+}
+
+// shownCertificate is a certificate as a page shows it.
+type shownCertificate struct {
+	Subject, Issuer string
+	Names           []string
+	From, Until     time.Time
+	// State is "good", "warn" where it ends soon, "bad" where it does not hold now.
+	State, Left string
+	Fingerprint string
+}
+
+// soon is how long before its end a certificate is spoken of.
+const soon = 21 * 24 * time.Hour
+
+func shownChain(chain []*x509.Certificate) []shownCertificate {
+	var list []shownCertificate
+	for _, c := range chain {
+		sum := sha256.Sum256(c.Raw)
+		x := shownCertificate{
+			Subject: c.Subject.String(), Issuer: c.Issuer.String(), Names: c.DNSNames, From: c.NotBefore, Until: c.NotAfter,
+			State: "good", Left: plural(int(time.Until(c.NotAfter).Hours()/24), "day") + " left", Fingerprint: hex.EncodeToString(sum[:]),
+		}
+		switch now := time.Now(); {
+		case now.After(c.NotAfter):
+			x.State, x.Left = "bad", "expired"
+		case now.Before(c.NotBefore):
+			x.State, x.Left = "bad", "not valid yet"
+		case now.Add(soon).After(c.NotAfter):
+			x.State = "warn"
+		}
+		list = append(list, x)
+	}
+	return list
+}
+
+// certificatePage is the page of certificates.
+type certificatePage struct {
+	Files      []shownFile
+	Transports []string
+	// Fetched is what a host has shown, of Transport.
+	Transport string
+	Fetched   []shownCertificate
+	PEM       string
+}
+
+type shownFile struct {
+	Path    string
+	Keys    []string
+	Problem string
+	Chain   []shownCertificate
+}
+
+func (c *configPages) certificates(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
+	c.certificatesPage(w, r, a, certificatePage{}, nil)
+}
+
+func (c *configPages) certificatesPage(w http.ResponseWriter, r *http.Request, a *admin.Actor, p certificatePage, failed error) {
+	d, err := c.readDraft(r)
+	if err != nil {
+		c.failed(w, r, a, err)
+		return
+	}
+	for _, f := range c.cfg.Keys.Certificates() {
+		p.Files = append(p.Files, shownFile{f.Path, f.Keys, f.Problem, shownChain(f.Chain)})
+	}
+	p.Transports = names(d.doc, "transport")
+	v := page{Template: "config-certificates.html", Title: "Certificates", Data: p}
+	if failed != nil {
+		v.Status, v.Failed = http.StatusUnprocessableEntity, sentence(failed.Error())
+	}
+	c.show(w, r, a, v)
+}
+
+// fetchCertificate shows the certificate of a transport, or with "pin" makes the change
+// that trusts the one in the form and no other.
+func (c *configPages) fetchCertificate(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
+	p := certificatePage{Transport: r.PostFormValue("transport")}
+	if r.PostFormValue("do") == "pin" {
+		c.pin(w, r, a, p)
+		return
+	}
+	chain, err := c.cfg.Keys.Fetch(r.Context(), p.Transport)
+	if err != nil {
+		c.certificatesPage(w, r, a, p, err)
+		return
+	}
+	p.Fetched = shownChain(chain)
+	for _, cert := range chain[:min(1, len(chain))] {
+		p.PEM = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
+	}
+	c.certificatesPage(w, r, a, p, nil)
+}
+
+func (c *configPages) pin(w http.ResponseWriter, r *http.Request, a *admin.Actor, p certificatePage) {
+	d, err := c.readDraft(r)
+	if err != nil {
+		c.failed(w, r, a, err)
+		return
+	}
+	text := strings.TrimSpace(edit.LineEnds(r.PostFormValue("pem"), "")) + "\n"
+	if block, _ := pem.Decode([]byte(text)); block == nil || block.Type != "CERTIFICATE" {
+		c.certificatesPage(w, r, a, p, &change.BadError{Text: "paste a certificate in PEM form: it begins with -----BEGIN CERTIFICATE-----"})
+		return
+	}
+	at := edit.Path{{Key: "transport"}}.Named(p.Transport)
+	name, named := textAt(d.doc, at.With("tls_ca_file"))
+	if !named {
+		name = p.Transport + "-pinned.pem"
+	}
+	err = d.doc.Set(at.With("tls_ca_file"), name)
+	if err == nil {
+		err = d.doc.Set(at.With("tls"), "verify")
+	}
+	if err != nil {
+		c.certificatesPage(w, r, a, p, err)
+		return
+	}
+	what := d.change()
+	f := change.FileText{Path: name, Text: text}
+	if have, err := c.config.File(name); err == nil {
+		f.Base = have.Version
+	}
+	what.Files = []change.FileText{f}
+	c.review(w, r, a, what, "/config/certificates")
+}
+
+func (c *configPages) dkimKeys(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
+	c.dkimPage(w, r, a, nil)
+}
+
+func (c *configPages) dkimPage(w http.ResponseWriter, r *http.Request, a *admin.Actor, failed error) {
+	d, err := c.readDraft(r)
+	if err != nil {
+		c.failed(w, r, a, err)
+		return
+	}
+	p := page{Template: "config-dkim.html", Title: "DKIM keys", Data: map[string]any{
+		"Keys": c.cfg.Keys.DKIM(r.Context()), "Kinds": dkim.Kinds(), "Domains": names(d.doc, "domain"), "Domain": r.PostFormValue("domain"),
+	}}
+	if failed != nil {
+		p.Status, p.Failed = http.StatusUnprocessableEntity, sentence(failed.Error())
+	}
+	c.show(w, r, a, p)
+}
+
+// makeDKIM makes a key and the [[dkim]] for it. It signs nothing before a transport
+// names it: the record has to be published first.
+func (c *configPages) makeDKIM(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
+	domain, selector := strings.TrimSpace(r.PostFormValue("domain")), strings.TrimSpace(r.PostFormValue("selector"))
+	what, err := readChange(r)
+	if err == nil {
+		what, err = c.newKey(r, domain, selector, what.Why)
+	}
+	if err != nil {
+		c.dkimPage(w, r, a, err)
+		return
+	}
+	what.By = a.Name
+	a.Note(selector + "._domainkey." + domain)
+	done, err := c.config.Apply(r.Context(), what)
+	admin.NoteChange(a, done, what.Why)
+	if err != nil {
+		c.dkimPage(w, r, a, err)
+		return
+	}
+	c.back(w, r, "/config/dkim-keys", "config-applied")
+}
+
+// newKey is the change that makes a key.
+func (c *configPages) newKey(r *http.Request, domain, selector, why string) (change.Change, error) {
+	key, err := dkim.GenerateKey(r.PostFormValue("kind"))
+	if err != nil {
+		return change.Change{}, err
+	}
+	if _, err := dkim.DNSRecord(selector, domain, key.Public()); err != nil {
+		return change.Change{}, err
+	}
+	text, err := dkim.MarshalKey(key)
+	if err != nil {
+		return change.Change{}, err
+	}
+	d, err := c.readDraft(r)
+	if err != nil {
+		return change.Change{}, err
+	}
+	file := "dkim-" + strings.ToLower(selector+"-"+domain) + ".pem"
+	err = d.doc.Insert(edit.Path{{Key: "dkim"}}, -1, edit.Table{
+		{Key: "name", Value: selector + "-" + domain}, {Key: "domain", Value: domain}, {Key: "selector", Value: selector}, {Key: "key_file", Value: file},
+	})
+	what := d.change()
+	what.Why = why
+	what.Files = []change.FileText{{Path: file, Text: string(text)}}
+	return what, err
+}
