@@ -149,6 +149,11 @@ func TestEveryMetricOfOursIsInTheTableAndEveryRowIsScraped(t *testing.T) {
 	m.Checked("connect", "dnsbl", mail.Clean, 0)
 	m.StageDecided("f", "", mail.Accept)
 	m.Login("l", LoginOK)
+	m.POPSessionStarted("pop")
+	m.POPSessionEnded("pop", time.Second)
+	m.POPReplied("pop", "RETR", true)
+	m.POPReplied("pop", "XTND", false)
+	m.POPRetrieved("pop", "replaced", 100, time.Millisecond)
 	m.HeldForUser("l")
 	m.ConfigLoaded(nil)
 	scraped := map[string]bool{}
