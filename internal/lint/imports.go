@@ -68,6 +68,7 @@ var rooms = []room{
 	{pattern: "internal/scan/scantest", level: levelParts, users: []string{}, why: "it is for tests"},
 	{pattern: "internal/scan/...", level: levelParts, apart: true, why: "parts meet in the gateway, not behind its back"},
 	{pattern: "internal/flow", level: levelParts, why: "parts meet in the gateway, not behind its back"},
+	{pattern: "internal/mailbox", level: levelParts, why: "parts meet in the gateway, not behind its back"},
 	{pattern: "internal/quarantine", level: levelParts, why: "parts meet in the gateway, not behind its back"},
 	{pattern: "internal/queue/...", level: levelParts, why: "parts meet in the gateway, not behind its back"},
 	{pattern: "internal/transport/...", level: levelParts, why: "parts meet in the gateway, not behind its back"},
