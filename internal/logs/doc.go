@@ -1,6 +1,7 @@
 // Package logs writes Gatepost's log files: mail.log, which holds everything,
-// and smtp_proxy.log, one line for each mail that passed the SMTP proxy. With no
-// directory configured both go to standard error.
+// smtp_proxy.log, one line for each mail that passed the SMTP proxy, and pop_proxy.log,
+// one for each message that was fetched through the POP3 proxy and for each session.
+// With no directory configured all go to standard error.
 //
 //	l, err := logs.Open(logs.Config{Dir: "/var/log/gatepost"})
 //	queue := l.Logger("Queue")

@@ -25,6 +25,7 @@ const (
 const (
 	mailFile      = "mail.log"
 	smtpProxyFile = "smtp_proxy.log"
+	popProxyFile  = "pop_proxy.log"
 )
 
 // Config says where and how to log. The zero Config logs text from level info
@@ -87,17 +88,18 @@ func (c Config) withDefaults() Config {
 type Logs struct {
 	level slog.LevelVar
 	json  atomic.Bool
-	// split says that smtp_proxy.log is a file of its own; without a directory
-	// one stream holds both.
+	// split says that smtp_proxy.log and pop_proxy.log are files of their own; without a
+	// directory one stream holds all.
 	split     atomic.Bool
 	maxValue  int
 	mail      *sink
 	smtpProxy *sink
+	popProxy  *sink
 
 	mu  sync.Mutex // guards cfg; held while files are opened at a reload, never by a logging goroutine
 	cfg Config
 
-	transactions slog.Handler
+	transactions, retrievals slog.Handler
 }
 
 // Open opens the log files and starts their writers; Close ends them.
@@ -113,27 +115,31 @@ func Open(cfg Config) (*Logs, error) {
 	l.split.Store(cfg.Dir != "")
 	l.mail = newSink(mailFile, outs[0], cfg, l.notice(mailFile))
 	l.smtpProxy = newSink(smtpProxyFile, outs[1], cfg, l.notice(smtpProxyFile))
+	l.popProxy = newSink(popProxyFile, outs[2], cfg, l.notice(popProxyFile))
+	l.retrievals = newHandler(l, "POP-Proxy", lineWriter{mail: l.mail, also: l.popProxy, both: &l.split})
 	l.transactions = newHandler(l, "SMTP-Proxy", lineWriter{mail: l.mail, also: l.smtpProxy, both: &l.split})
 	return l, nil
 }
 
-// openOutputs opens what the configuration asks for: the outputs of mail.log
-// and of smtp_proxy.log, or none of them.
-func openOutputs(cfg Config) ([2]output, error) {
+// outputs are those of mail.log, smtp_proxy.log and pop_proxy.log.
+type outputs [3]output
+
+// openOutputs opens what the configuration asks for, all or none.
+func openOutputs(cfg Config) (outputs, error) {
 	if cfg.Dir == "" {
-		return [2]output{&stream{w: cfg.Stderr}, &stream{w: cfg.Stderr}}, nil
+		return outputs{&stream{w: cfg.Stderr}, &stream{w: cfg.Stderr}, &stream{w: cfg.Stderr}}, nil
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o750); err != nil {
-		return [2]output{}, fmt.Errorf("make log directory: %w", err)
+		return outputs{}, fmt.Errorf("make log directory: %w", err)
 	}
-	var outs [2]output
-	for i, name := range []string{mailFile, smtpProxyFile} {
+	var outs outputs
+	for i, name := range []string{mailFile, smtpProxyFile, popProxyFile} {
 		f := &file{path: filepath.Join(cfg.Dir, name), maxSize: cfg.MaxSize, backups: cfg.Backups}
 		if err := f.Reopen(); err != nil {
-			if i > 0 {
-				err = errors.Join(err, outs[0].Close())
+			for _, before := range outs[:i] {
+				err = errors.Join(err, before.Close())
 			}
-			return [2]output{}, err
+			return outputs{}, err
 		}
 		outs[i] = f
 	}
@@ -153,7 +159,8 @@ func (l *Logs) Reopen() error {
 	defer l.mu.Unlock()
 	return errors.Join(
 		l.mail.do(output.Reopen, l.cfg.Patience),
-		l.smtpProxy.do(output.Reopen, l.cfg.Patience))
+		l.smtpProxy.do(output.Reopen, l.cfg.Patience),
+		l.popProxy.do(output.Reopen, l.cfg.Patience))
 }
 
 // Reload applies another configuration: level, format, directory and limits of
@@ -168,7 +175,8 @@ func (l *Logs) Reload(cfg Config) error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(l.mail.replace(outs[0], l.cfg.Patience), l.smtpProxy.replace(outs[1], l.cfg.Patience)); err != nil {
+		if err := errors.Join(l.mail.replace(outs[0], l.cfg.Patience), l.smtpProxy.replace(outs[1], l.cfg.Patience),
+			l.popProxy.replace(outs[2], l.cfg.Patience)); err != nil {
 			return err
 		}
 		l.split.Store(cfg.Dir != "")
@@ -180,19 +188,24 @@ func (l *Logs) Reload(cfg Config) error {
 }
 
 // Dropped returns how many lines were lost since Open.
-func (l *Logs) Dropped() uint64 { return l.mail.lost.Load() + l.smtpProxy.lost.Load() }
+func (l *Logs) Dropped() uint64 {
+	return l.mail.lost.Load() + l.smtpProxy.lost.Load() + l.popProxy.lost.Load()
+}
 
 // Health returns nil when the files can be written, else why not.
-func (l *Logs) Health() error { return errors.Join(l.mail.health(), l.smtpProxy.health()) }
+func (l *Logs) Health() error {
+	return errors.Join(l.mail.health(), l.smtpProxy.health(), l.popProxy.health())
+}
 
 // Flush writes what waits in memory, within Config.Patience.
 func (l *Logs) Flush() error {
 	nothing := func(output) error { return nil }
-	return errors.Join(l.mail.do(nothing, l.mail.patience), l.smtpProxy.do(nothing, l.smtpProxy.patience))
+	return errors.Join(l.mail.do(nothing, l.mail.patience), l.smtpProxy.do(nothing, l.smtpProxy.patience),
+		l.popProxy.do(nothing, l.popProxy.patience))
 }
 
 // Close writes what waits in memory and closes the files. It gives up on a disk
 // that hangs after Config.Patience. Lines logged later are lost silently.
 func (l *Logs) Close() error {
-	return errors.Join(l.mail.close(), l.smtpProxy.close())
+	return errors.Join(l.mail.close(), l.smtpProxy.close(), l.popProxy.close())
 }
