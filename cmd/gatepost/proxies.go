@@ -17,6 +17,7 @@ import (
 	"gatepost/internal/smtp"
 	"gatepost/internal/smtpclient"
 	"gatepost/internal/smtpserver"
+	"gatepost/internal/transport"
 	"gatepost/internal/upstream"
 )
 
@@ -45,14 +46,12 @@ func (a *app) buildProxies(g, old *generation) error {
 
 func (a *app) buildProxy(g, old *generation, t *config.Transport) (gateway.Proxy, error) {
 	proxy := gateway.Proxy{Adopt: t.IfUnreachable == "adopt"}
-	signers, err := signersOf(g.cfg, t)
-	if err != nil {
+	name := string(t.Name)
+	deps := transport.Deps{Observer: a.metrics, Log: a.logs.Logger("Delivery").With("transport", name)}
+	if err := addSigning(&deps, g.cfg, t); err != nil {
 		return proxy, err
 	}
-	for _, s := range signers {
-		proxy.Signers = append(proxy.Signers, s)
-	}
-	name := string(t.Name)
+	proxy.Leave = transport.NewMarks(name, deps).Put
 	proxy.Passed = func(status mail.OutcomeStatus, took time.Duration) { a.metrics.Attempted(name, status, took) }
 	print, err := fingerprint(g.cfg, t)
 	if err != nil {

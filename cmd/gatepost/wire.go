@@ -13,7 +13,6 @@ import (
 
 	"gatepost/internal/certs"
 	"gatepost/internal/config"
-	"gatepost/internal/dkim"
 	"gatepost/internal/dns"
 	"gatepost/internal/gateway"
 	"gatepost/internal/logs"
@@ -247,21 +246,21 @@ func (a *app) buildTransport(g *generation, t *config.Transport, resolver *dns.R
 	if err != nil {
 		return err
 	}
-	signers, err := signersOf(g.cfg, t)
-	if err != nil {
-		return err
-	}
 	if t.Lookup.Zone != "" || len(t.Lookup.Query) > 0 {
 		resolver = resolver.WithLookup(string(t.Lookup.Zone), hostPorts(t.Lookup.Query))
 	}
-	made, err := transport.New(tc, transport.Deps{
+	deps := transport.Deps{
 		Resolver: resolver,
-		Signers:  signers,
+		Observer: a.metrics,
 		Log:      a.logs.Logger("Delivery"),
 		Dial:     a.dialer(t.SourceAddress),
 		DialFrom: a.dialFrom,
 		Check:    a.mayGoTo,
-	})
+	}
+	if err := addSigning(&deps, g.cfg, t); err != nil {
+		return err
+	}
+	made, err := transport.New(tc, deps)
 	if err != nil {
 		return err
 	}
@@ -361,40 +360,6 @@ func clientTimeouts(t *config.Timeouts) smtpclient.Timeouts {
 		Mail: t.Mail, Rcpt: t.Rcpt, DataInit: t.Data, DataBlock: t.Block, DataDone: t.Done, Quit: t.Quit,
 		MinRate: int64(t.MinRate),
 	}
-}
-
-// keysOfTransport are the [[dkim]] entries that a transport names.
-func keysOfTransport(cfg *config.Config, t *config.Transport) []*config.DKIM {
-	var keys []*config.DKIM
-	for _, name := range t.DKIM {
-		for i := range cfg.DKIM {
-			if cfg.DKIM[i].Name == name {
-				keys = append(keys, &cfg.DKIM[i])
-			}
-		}
-	}
-	return keys
-}
-
-// signersOf returns one signer for all keys of a transport: the message is read
-// once for all of them.
-func signersOf(cfg *config.Config, t *config.Transport) ([]transport.Signer, error) {
-	var group dkim.Group
-	for _, key := range keysOfTransport(cfg, t) {
-		private, err := dkim.LoadKey(string(key.KeyFile))
-		if err != nil {
-			return nil, fmt.Errorf("dkim %s: %w", key.Name, err)
-		}
-		signer, err := dkim.NewSigner(string(key.Domain), key.Selector, private, dkim.Options{OnlyAuthor: true})
-		if err != nil {
-			return nil, fmt.Errorf("dkim %s: %w", key.Name, err)
-		}
-		group = append(group, signer)
-	}
-	if len(group) == 0 {
-		return nil, nil
-	}
-	return []transport.Signer{group}, nil
 }
 
 func queuePolicy(t *config.Transport) queue.Policy {

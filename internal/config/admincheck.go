@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"net/url"
@@ -26,6 +27,30 @@ func (v *validator) checkAdmin() {
 	uniqueNames(v, a.OIDC, func(o *AdminOIDC) *Name { return &o.Name })
 	for i := range a.OIDC {
 		v.checkOIDC(&a.OIDC[i])
+	}
+	uniqueNames(v, a.Webhooks, func(w *AdminWebhook) *Name { return &w.Name })
+	for i := range a.Webhooks {
+		v.checkWebhook(&a.Webhooks[i])
+	}
+}
+
+func (v *validator) checkWebhook(w *AdminWebhook) {
+	v.secret(&w.SecretFile, "secret")
+	v.authorities(&w.TLSCAFile)
+	unique(v, ruleDuplicateElement, w.Events)
+	u, err := url.Parse(w.URL)
+	local := err == nil && u.Scheme == "http" && w.AllowPrivate
+	if v.ok(&w.URL) && (err != nil || u.Scheme != "https" && !local || u.Host == "" || u.User != nil || u.Fragment != "") {
+		v.report(ruleBadURL, &w.URL, "is not https://HOST/…", "")
+	}
+	if w.SecretFile == "" || !v.ok(&w.SecretFile) {
+		return
+	}
+	if data, ok := v.read(&w.SecretFile); ok {
+		line, _, _ := bytes.Cut(data, []byte("\n"))
+		if line = bytes.TrimSpace(line); len(line) > 0 && len(line) < 16 {
+			v.report(ruleFileEmpty, &w.SecretFile, "the secret has less than 16 bytes", "such as the output of: openssl rand -base64 32")
+		}
 	}
 }
 

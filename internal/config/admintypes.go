@@ -36,6 +36,29 @@ type Admin struct {
 	Flows AdminFlows `toml:"flows" example:"{ auth = \"users\" }"`
 	// Providers of OpenID Connect by which people may log in.
 	OIDC []AdminOIDC `toml:"oidc"`
+	// Web services that are told about events.
+	Webhooks []AdminWebhook `toml:"webhook"`
+}
+
+// AdminWebhook is a web service that is told about events, each in a signed POST of
+// its own; see docs/web.md.
+type AdminWebhook struct {
+	// Name in the log.
+	Name Name `toml:"name" required:"true" example:"chat"`
+	// Where events are sent, https, or http with allow_private.
+	URL string `toml:"url" required:"true" example:"https://hooks.example.com/gatepost"`
+	// Which events. Empty: all.
+	Events []string `toml:"events" default:"[]" enum:"connect,login,sender,recipient,message,scanned,attempt,report,quarantine,release,delete,train,request,fetch,session,admin" example:"[\"quarantine\", \"release\", \"admin\"]"`
+	// File whose first line is the secret that requests are signed with, at least 16
+	// bytes, as it is or, after "whsec_", in base64.
+	SecretFile Path `toml:"secret_file" required:"true" example:"webhook.secret"`
+	// The certificates or certificate authorities that are trusted, PEM. Empty: those of
+	// the system.
+	TLSCAFile Path `toml:"tls_ca_file" default:"" example:"hooks-ca.pem"`
+	// How long a request may take.
+	Timeout time.Duration `toml:"timeout" default:"10s" min:"1s" max:"1m"`
+	// Whether it may be on this host or in a private network.
+	AllowPrivate bool `toml:"allow_private" default:"false"`
 }
 
 // AdminFlows names the flow that knows end users.

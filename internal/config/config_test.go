@@ -249,9 +249,9 @@ func TestEveryKeyIsRead(t *testing.T) {
 		name      string
 		got, none any
 	}{
-		{"", *cfg, *defaults}, {"admin", cfg.Admin, defaults.Admin}, {"oidc", cfg.Admin.OIDC[0], AdminOIDC{NameClaim: "email", RoleClaim: "groups"}}, {"tls", cfg.TLS, defaults.TLS}, {"dns", cfg.DNS, defaults.DNS},
+		{"", *cfg, *defaults}, {"admin", cfg.Admin, defaults.Admin}, {"webhook", cfg.Admin.Webhooks[0], AdminWebhook{}}, {"oidc", cfg.Admin.OIDC[0], AdminOIDC{NameClaim: "email", RoleClaim: "groups"}}, {"tls", cfg.TLS, defaults.TLS}, {"dns", cfg.DNS, defaults.DNS},
 		{"limits", cfg.Limits, defaults.Limits}, {"queue", cfg.Queue, defaults.Queue},
-		{"listener", cfg.Listeners[0], Listener{}}, {"domain", cfg.Domains[0], Domain{}}, {"dkim", cfg.DKIM[0], DKIM{}},
+		{"listener", cfg.Listeners[0], Listener{}}, {"pop", cfg.Listeners[1], defaults.Listeners[0]}, {"domain", cfg.Domains[0], Domain{}}, {"dkim", cfg.DKIM[0], DKIM{}},
 		{"transport smtp", cfg.Transports[0], Transport{}}, {"auth", *cfg.Transports[0].Auth, Auth{}},
 		{"retry", cfg.Transports[0].Retry, defaults.Transports[0].Retry},
 		{"timeouts", cfg.Transports[0].Timeouts, defaults.Transports[0].Timeouts}, {"lookup", cfg.Transports[1].Lookup, Lookup{}},
@@ -267,6 +267,9 @@ func TestEveryKeyIsRead(t *testing.T) {
 			if k.name == "auth_without_tls" {
 				continue // with the TLS of this one it would be an error
 			}
+			if l, ok := pair.got.(Listener); ok && l.POP3() != isPOPKey(k.name) {
+				continue // the other one has it
+			}
 			if k.name == "intercept_ports" {
 				continue // nothing is diverted to a listener that believes proxies
 			}
@@ -279,6 +282,12 @@ func TestEveryKeyIsRead(t *testing.T) {
 		}
 	}
 }
+
+// popKeys are those of listeners for POP3 only.
+var popKeys = []string{"upstream", "upstream_hosts", "upstream_tls", "upstream_tls_ca_file", "upstream_timeout", "connect_timeout", "idle_timeout",
+	"wait_after", "wait_interval", "too_large", "delete_replaced"}
+
+func isPOPKey(name string) bool { return slices.Contains(popKeys, name) }
 
 // TestEveryParameterOfEveryBlockIsRead does for the blocks what
 // TestEveryKeyIsRead does for the rest.

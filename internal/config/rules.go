@@ -108,6 +108,7 @@ const (
 	ruleWarnOwnMX      rule = "own-mx"           // mail for a domain of ours goes to its MX, which usually is this host
 	ruleWarnNoEntries  rule = "no-recipients"    // a recipient file without entries
 	ruleWarnUnusedDKIM rule = "unused-dkim"      // a DKIM key that no transport uses
+	ruleWarnNoResults  rule = "nothing-to-seal"  // ARC without the results that it tells
 	ruleWarnResolver   rule = "dane-resolver"    // DANE without a name server on this host
 	ruleWarnNoScore    rule = "no-score"         // a block gives a score that nothing looks at, or a block score that does nothing
 	ruleWarnNoFilters  rule = "unused-filter"    // filters that no flow applies

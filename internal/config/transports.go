@@ -36,7 +36,22 @@ func (v *validator) checkTransports() {
 		for j := range t.DKIM {
 			v.named(ruleDanglingDKIM, &t.DKIM[j], "dkim", keys)
 		}
+		v.checkSeal(t, keys)
 	}
+}
+
+// checkSeal wants something to say about what is sealed.
+func (v *validator) checkSeal(t *Transport, keys []Name) {
+	if t.ARC == "" {
+		return
+	}
+	v.named(ruleDanglingDKIM, &t.ARC, "dkim", keys)
+	for i := range v.cfg.Flows {
+		if slices.ContainsFunc(v.cfg.Flows[i].Blocks, func(b Block) bool { return b.Use == "authres" }) {
+			return
+		}
+	}
+	v.warn(ruleWarnNoResults, &t.ARC, "nothing will be sealed: no flow has the block authres, whose results a seal tells", `add { use = "authres" } to the blocks of the content flow`)
 }
 
 // checkKind refuses keys that the kind of transport does not look at.
@@ -139,29 +154,38 @@ func (v *validator) checkRetry(r *Retry) {
 func (v *validator) checkDKIM() {
 	c := v.cfg
 	uniqueNames(v, c.DKIM, func(d *DKIM) *Name { return &d.Name })
-	type record struct {
-		domain   DomainName
-		selector string
-	}
-	first := map[record]*DKIM{}
+	first := map[string]*DKIM{}
 	for i := range c.DKIM {
 		d := &c.DKIM[i]
 		if d.Selector != "" && !isSelector(d.Selector) {
 			v.report(ruleBadSelector, &d.Selector, fmt.Sprintf("%q is no selector", d.Selector), `it is a name in DNS, such as "s1"`)
 		}
-		if have := first[record{d.Domain, strings.ToLower(d.Selector)}]; have != nil && d.Domain != "" && d.Selector != "" {
-			v.report(ruleDuplicateSelector, &d.Selector, fmt.Sprintf("%s._domainkey.%s is the record of another key", d.Selector, d.Domain), fmt.Sprintf("the first is in line %d", v.places[&have.Selector].line))
-		} else {
-			first[record{d.Domain, strings.ToLower(d.Selector)}] = d
+		unique(v, ruleDuplicateElement, d.AlsoFor)
+		v.checkRecord(first, d, d.Domain, &d.Selector)
+		for j := range d.AlsoFor {
+			v.checkRecord(first, d, d.AlsoFor[j], &d.AlsoFor[j])
 		}
 		if d.KeyFile != "" {
 			v.signingKey(&d.KeyFile)
 		}
-		used := slices.ContainsFunc(c.Transports, func(t Transport) bool { return slices.Contains(t.DKIM, d.Name) })
+		used := slices.ContainsFunc(c.Transports, func(t Transport) bool { return t.ARC == d.Name || slices.Contains(t.DKIM, d.Name) })
 		if !used && d.Name != "" {
 			v.warn(ruleWarnUnusedDKIM, d, "no transport signs with this key", fmt.Sprintf("write dkim = [%q] in a [[transport]]", d.Name))
 		}
 	}
+}
+
+// checkRecord wants that each name in DNS belongs to one key.
+func (v *validator) checkRecord(first map[string]*DKIM, d *DKIM, domain DomainName, field any) {
+	if domain == "" || d.Selector == "" {
+		return
+	}
+	name := strings.ToLower(d.Selector) + "._domainkey." + string(domain)
+	if have := first[name]; have != nil && have != d {
+		v.report(ruleDuplicateSelector, field, fmt.Sprintf("%s._domainkey.%s is the record of another key", d.Selector, domain), fmt.Sprintf("the first is in line %d", v.places[&have.Selector].line))
+		return
+	}
+	first[name] = d
 }
 
 // isSelector is RFC 6376 §3.1: one or more labels.

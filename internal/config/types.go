@@ -19,7 +19,7 @@ type Config struct {
 	// made at the first start, readable by Gatepost only. It must be on a local
 	// disk, and belongs to one running Gatepost at a time.
 	DataDir Path `toml:"data_dir" required:"true" example:"/var/lib/gatepost"`
-	// Where `mail.log` and `smtp_proxy.log` are written. Empty: everything goes
+	// Where `mail.log`, `smtp_proxy.log` and `pop_proxy.log` are written. Empty: everything goes
 	// to standard error, where systemd's journal takes it.
 	LogDir Path `toml:"log_dir" default:"" example:"/var/log/gatepost"`
 	// How much is logged.
@@ -404,8 +404,14 @@ type Transport struct {
 	// Connect from the client's own address, so that servers see who it is; needs a
 	// listener with `interception = "tproxy"`, and CAP_NET_ADMIN.
 	SpoofClient bool `toml:"spoof_client" default:"false" kinds:"original"`
-	// Names of the [[dkim]] keys that sign what leaves here.
+	// Names of the [[dkim]] keys that sign what your own people send here: for each
+	// message those whose domain is nearest to that of its author (From), two where an
+	// RSA and an Ed25519 key have the same one. Mail of strangers is never signed.
 	DKIM []Name `toml:"dkim" default:"[]" kinds:"smtp,mx,original,lmtp" example:"[\"example.com\"]"`
+	// Name of the [[dkim]] key that seals (ARC) what strangers sent and is passed on
+	// here, so that the next host can know what was found when it came. Needs the block
+	// authres in the content flow. Empty: nothing is sealed.
+	ARC Name `toml:"arc" default:"" kinds:"smtp,mx,original,lmtp" example:"example.com"`
 	// Ask for mail exchangers in another way than usual.
 	Lookup Lookup `toml:"lookup" kinds:"mx"`
 	// Port of the mail exchangers.
@@ -492,6 +498,10 @@ type DKIM struct {
 	Name Name `toml:"name" required:"true" example:"example.com"`
 	// The domain that signs: d= in the signature.
 	Domain DomainName `toml:"domain" required:"true" example:"example.com"`
+	// Other domains that the same key signs for, each with its own record in DNS at
+	// SELECTOR._domainkey.OTHER: aliases of the domain, mostly. Subdomains are included
+	// in any case.
+	AlsoFor []DomainName `toml:"also_for" default:"[]" example:"[\"example.net\"]"`
 	// The selector: the public key stands in DNS at SELECTOR._domainkey.DOMAIN.
 	Selector string `toml:"selector" required:"true" example:"s1"`
 	// Private key, PEM, RSA (2048 bits or more) or Ed25519. `gatepost dkim new`

@@ -68,6 +68,9 @@ func TestWhatIsObservedIsScraped(t *testing.T) {
 	u.Session("mail", true, 0)
 	u.Failed("mail", "connect")
 	u.Waited(time.Second, true)
+	m.Signed("internet", true)
+	m.Sealed("internet", "none")
+	m.Secured("internet", "dane", "verified")
 	m.ReportDropped("exchange")
 	m.Committed(time.Millisecond, nil)
 	m.Committed(time.Millisecond, errors.New("x"))
@@ -75,6 +78,9 @@ func TestWhatIsObservedIsScraped(t *testing.T) {
 	m.ConfigLoaded(errors.New("x"))
 	got := scrape(t, m)
 	for _, want := range []string{
+		`gatepost_dkim_messages_total{result="signed",transport="internet"} 1`,
+		`gatepost_arc_seals_total{cv="none",transport="internet"} 1`,
+		`gatepost_delivery_tls_sessions_total{policy="dane",result="verified",transport="internet"} 1`,
 		`gatepost_scan_answers_total{block="clamav",result="match"} 1`,
 		`gatepost_verdicts_total{action="quarantine",flow="inbound",threat="virus"} 1`,
 		`gatepost_check_answers_total{block="dnsbl",result="match",stage="connect"} 1`,
@@ -140,6 +146,9 @@ func TestEveryMetricOfOursIsInTheTableAndEveryRowIsScraped(t *testing.T) {
 	m.Attempted("t", mail.Delivered, 0)
 	m.Bounced("t")
 	m.ReportDropped("t")
+	m.Signed("t", false)
+	m.Sealed("t", "pass")
+	m.Secured("t", "dane", "failed")
 	m.Committed(0, nil)
 	m.Scanned("clamav", mail.Clean, 0)
 	m.Decided("f", mail.ActionDeliver, "")

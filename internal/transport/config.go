@@ -12,7 +12,6 @@ import (
 
 	"gatepost/internal/dns"
 	"gatepost/internal/mail"
-	"gatepost/internal/message"
 	"gatepost/internal/smtpclient"
 )
 
@@ -109,18 +108,17 @@ type Resolver interface {
 	TLSA(ctx context.Context, name string) ([]dns.TLSA, bool, error)
 }
 
-// Signer makes a header field that goes before a message, a DKIM-Signature.
-type Signer interface {
-	Sign(ctx context.Context, c *message.Content) ([]byte, error)
-}
-
 // Deps are the parts that a transport works with.
 type Deps struct {
 	// Resolver is needed for mx, for hosts that are names, and for dane.
 	Resolver Resolver
-	// Signers sign what leaves, each over the same content.
+	// Signers sign what our own people send, each over the same content.
 	Signers []Signer
-	Log     *slog.Logger
+	// Sealer seals what is passed on for others; nil: nothing is.
+	Sealer Sealer
+	// Observer is told of signatures, seals and encryption; nil: nobody.
+	Observer Observer
+	Log      *slog.Logger
 	// Dial makes connections; nil stands for the network.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// DialFrom makes them from an address that is not ours; Config.Spoof needs it.
@@ -144,6 +142,9 @@ func New(cfg Config, deps Deps) (Transport, error) {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
 	deps.Log = deps.Log.With("transport", cfg.Name)
+	if deps.Observer == nil {
+		deps.Observer = nobody{}
+	}
 	cfg = cfg.withDefaults()
 	t, err := construct(cfg, deps)
 	if err != nil {

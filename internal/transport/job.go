@@ -14,10 +14,10 @@ import (
 
 // job is one delivery under way.
 type job struct {
-	d       *mail.Delivery
-	env     *mail.Envelope
-	signers []Signer
-	out     []mail.Outcome
+	d     *mail.Delivery
+	env   *mail.Envelope
+	marks *Marks
+	out   []mail.Outcome
 	// left are the recipients without an outcome, asked those that the last
 	// request was for; both are indices into out.
 	left, asked []int
@@ -27,8 +27,8 @@ type job struct {
 	plain, seven *message.Content
 }
 
-func newJob(d *mail.Delivery, signers []Signer) *job {
-	j := &job{d: d, env: d.Message.Envelope, signers: signers, out: make([]mail.Outcome, len(d.Recipients))}
+func newJob(d *mail.Delivery, m *Marks) *job {
+	j := &job{d: d, env: d.Message.Envelope, marks: m, out: make([]mail.Outcome, len(d.Recipients))}
 	j.left = make([]int, len(d.Recipients))
 	for i := range j.left {
 		j.left[i] = i
@@ -216,14 +216,9 @@ func (j *job) signed(ctx context.Context, made **message.Content, seven bool, bo
 			return nil, "", err
 		}
 	}
-	whole := c
-	for _, s := range j.signers {
-		header, err := s.Sign(ctx, c)
-		if err != nil {
-			// Mail that should be signed never leaves without.
-			return nil, "", fmt.Errorf("sign: %w", err)
-		}
-		whole = whole.Prepend(header)
+	whole, err := j.marks.Put(ctx, j.env, c)
+	if err != nil {
+		return nil, "", err
 	}
 	*made = whole
 	return whole, body, nil

@@ -15,12 +15,13 @@ import (
 // relay takes messages to next hops that speak SMTP or LMTP. The kinds differ in
 // the route that they give it.
 type relay struct {
-	cfg     Config
-	dialer  *smtpclient.Dialer
-	pool    *pool
-	policy  *policy
-	signers []Signer
-	log     *slog.Logger
+	cfg    Config
+	dialer *smtpclient.Dialer
+	pool   *pool
+	policy *policy
+	marks  *Marks
+	watch  Observer
+	log    *slog.Logger
 	// dialFrom connects from an address that is not ours.
 	dialFrom func(ctx context.Context, from netip.Addr, network, address string) (net.Conn, error)
 }
@@ -37,7 +38,7 @@ func newRelay(cfg Config, deps Deps, p *pool) (*relay, error) {
 		Timeouts: cfg.Timeouts,
 		Dial:     deps.Dial,
 	})
-	return &relay{cfg: cfg, dialer: dialer, pool: p, policy: pol, signers: deps.Signers, log: deps.Log, dialFrom: deps.DialFrom}, nil
+	return &relay{cfg: cfg, dialer: dialer, pool: p, policy: pol, marks: NewMarks(cfg.Name, deps), watch: deps.Observer, log: deps.Log, dialFrom: deps.DialFrom}, nil
 }
 
 // deliver tries one hop after the other until every recipient has an answer.
@@ -47,7 +48,7 @@ func (r *relay) deliver(ctx context.Context, d *mail.Delivery, way func(context.
 		return sameForAll(d, ownOutcome(mail.Deferred, mail.ReplyInterrupted, "connect", err))
 	}
 	defer leave()
-	j := newJob(d, r.signers)
+	j := newJob(d, r.marks)
 	tried := 0
 	for h, failure := range way(ctx) {
 		switch {

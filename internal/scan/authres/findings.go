@@ -24,6 +24,10 @@ const (
 	scoreNoAuthor    = 0.5 // From has no address, or none that can be read
 )
 
+// Temporary is the name of a property of a broken chain that may be whole when it is
+// looked at again. It is for us only: Field passes it over.
+const Temporary = "temporary"
+
 // maxReason bounds a reason in bytes.
 const maxReason = 256
 
@@ -127,6 +131,9 @@ func (f *facts) arcFinding() mail.Finding {
 	if chain.Status == dkim.Pass {
 		// RFC 8617 §5.2.
 		finding.Properties = properties("header.oldest-pass", strconv.Itoa(chain.Oldest))
+	}
+	if chain.Temporary {
+		finding.Properties = append(finding.Properties, mail.Property{Name: Temporary, Value: "yes"})
 	}
 	if client := f.env.Session.Client.Addr(); client.IsValid() {
 		// RFC 8617 §10.2.
