@@ -44,6 +44,8 @@ type noFlows struct{ admin.Flows }
 type noRouting struct{ admin.Routing }
 type noContent struct{ admin.Content }
 type noLinks struct{ admin.DigestLinks }
+type noConfiguration struct{ admin.Configuration }
+type noKeys struct{ pages.Keys }
 type healthy struct{}
 
 func (healthy) Checks() []admin.Check { return nil }
@@ -52,7 +54,7 @@ func (healthy) Checks() []admin.Check { return nil }
 func everything() admin.Config {
 	return admin.Config{
 		Queue: noQueue{}, Health: healthy{}, Quarantine: noQuarantine{}, Greylist: noGreylist{}, Flows: noFlows{},
-		Routing: noRouting{}, Content: noContent{}, DigestLinks: noLinks{},
+		Routing: noRouting{}, Content: noContent{}, DigestLinks: noLinks{}, Configuration: noConfiguration{},
 		Reload:  func(context.Context) error { return nil },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics") }),
 	}
@@ -74,7 +76,7 @@ func open(t testing.TB, change ...func(*admin.GateConfig)) *web {
 	}
 	gate, err := admin.NewGate(gc)
 	must(t, err)
-	site, err := pages.New(pages.Config{Gate: gate})
+	site, err := pages.New(pages.Config{Gate: gate, Configuration: noConfiguration{}, Keys: noKeys{}})
 	must(t, err)
 	cfg := everything()
 	cfg.Accounts, cfg.Gate, cfg.Pages = w.accounts, gate, site
