@@ -36,7 +36,9 @@ func (v *validator) checkAdmin() {
 
 func (v *validator) checkWebhook(w *AdminWebhook) {
 	v.secret(&w.SecretFile, "secret")
-	v.authorities(&w.TLSCAFile)
+	if w.TLSCAFile != "" {
+		v.authorities(&w.TLSCAFile)
+	}
 	unique(v, ruleDuplicateElement, w.Events)
 	u, err := url.Parse(w.URL)
 	local := err == nil && u.Scheme == "http" && w.AllowPrivate
