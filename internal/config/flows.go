@@ -161,6 +161,7 @@ func (v *validator) checkBlock(f *Flow, b *Block) {
 		v.secret(&p.PasswordFile, "password")
 	case *ContentScriptBlock:
 		p.Source = v.script(&p.File, stageContent)
+		v.checkIcon(&p.Icon)
 	case *ScoreBlock:
 		v.checkThresholds(p)
 	}

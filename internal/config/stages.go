@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"gatepost/internal/flow"
 	"gatepost/internal/mail"
@@ -105,6 +106,7 @@ func (v *validator) checkStageBlock(kind *blockKind, b *Block) {
 		v.checkHarvest(b, p)
 	case *ScriptBlock:
 		p.Source = v.script(&p.File, kind.stage)
+		v.checkIcon(&p.Icon)
 	default:
 		v.checkAuthBlock(b)
 	}
@@ -333,6 +335,16 @@ func (v *validator) script(path *Path, stage string) string {
 	}
 	return string(source)
 }
+
+// checkIcon wants a sign, not a name.
+func (v *validator) checkIcon(icon *string) {
+	if utf8.RuneCountInString(*icon) > maxIcon {
+		v.report(ruleBadBlock, icon, fmt.Sprintf("is longer than %d characters", maxIcon), "what it is called stands in label")
+	}
+}
+
+// maxIcon is how many characters an icon may have: some signs are made of several.
+const maxIcon = 8
 
 // exists wants a file that can be opened, or no name.
 func (v *validator) exists(path *Path) bool {

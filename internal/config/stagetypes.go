@@ -325,6 +325,8 @@ type AuthHTTPBlock struct {
 type ScriptBlock struct {
 	// The file; it has a function that is called like the stage.
 	File Path `toml:"file" required:"true" example:"recipient.star"`
+	// One character, or a few, that stand in front of its label in the administration.
+	Icon string `toml:"icon" default:"" example:"🏠"`
 	// What one call may cost.
 	Limits ScriptLimits `toml:"limits"`
 
@@ -336,6 +338,8 @@ type ScriptBlock struct {
 type ContentScriptBlock struct {
 	// The file; it has a function that is called content.
 	File Path `toml:"file" required:"true" example:"content.star"`
+	// One character, or a few, that stand in front of its label in the administration.
+	Icon string `toml:"icon" default:"" example:"🏠"`
 	// The script failed, or took too long.
 	OnUnknown mail.Action `toml:"on_unknown" default:"defer" enum:"deliver,mark,quarantine,discard,reject,defer"`
 	// What one call may cost.
