@@ -217,14 +217,14 @@ func (a *app) Stop() error {
 	return errors.Join(append(errs, a.logs.Close())...)
 }
 
-// stopListeners shuts all SMTP servers down at once.
+// stopListeners shuts all servers down at once.
 func (a *app) stopListeners() error {
 	ctx, cancel := context.WithTimeout(context.Background(), sessionPatience)
 	defer cancel()
 	var wg sync.WaitGroup
 	for name, l := range a.listeners {
 		wg.Go(func() {
-			// Sessions that had to be cut off were answered 421: their clients try again.
+			// Sessions of SMTP that had to be cut off were answered 421: their clients try again.
 			if err := l.server.Shutdown(ctx); err != nil {
 				a.log.Warn("sessions were cut off", "listener", name, "error", err)
 			}

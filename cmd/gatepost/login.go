@@ -27,6 +27,9 @@ func (a *app) buildLogin(g, old *generation) error {
 	if err != nil {
 		return fmt.Errorf("make [users.guard]: %w", err)
 	}
+	if err := a.buildPOP(g, old); err != nil {
+		return err
+	}
 	if g.users, err = a.buildUsers(g, old); err != nil {
 		return fmt.Errorf("make [users]: %w", err)
 	}

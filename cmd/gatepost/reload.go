@@ -18,8 +18,14 @@ import (
 
 // listener is a running [[listener]]: one server for all of its sockets.
 type listener struct {
-	server  *smtpserver.Server
+	server  door
 	sockets map[string]socket // by address
+}
+
+// door is a server of whatever protocol.
+type door interface {
+	Serve(ctx context.Context, ln net.Listener) error
+	Shutdown(ctx context.Context) error
 }
 
 // socket is an address that a server accepts connections on.
@@ -162,8 +168,26 @@ func restartKeys(old, next *config.Config) []string {
 		}
 	}
 	keys = append(keys, modeChanges(old, next)...)
+	keys = append(keys, protocolChanges(old, next)...)
 	slices.Sort(keys)
 	return keys
+}
+
+// protocolChanges names the listeners that would have to speak another protocol: one
+// server has the sockets of a listener.
+func protocolChanges(old, next *config.Config) []string {
+	protocols := make(map[config.Name]string)
+	for i := range old.Listeners {
+		protocols[old.Listeners[i].Name] = old.Listeners[i].Protocol
+	}
+	var changed []string
+	for i := range next.Listeners {
+		l := &next.Listeners[i]
+		if was, ok := protocols[l.Name]; ok && was != l.Protocol {
+			changed = append(changed, "protocol of the listener "+string(l.Name))
+		}
+	}
+	return changed
 }
 
 // openSockets opens the addresses that are new in cfg.
@@ -231,24 +255,20 @@ func (a *app) apply(gen *generation, fresh map[string]net.Listener) error {
 
 // applyListener starts or changes one listener.
 func (a *app) applyListener(gen *generation, l *config.Listener, fresh map[string]net.Listener) error {
-	sc, err := serverConfig(gen, l)
+	running := a.listeners[string(l.Name)]
+	if running == nil {
+		running = &listener{sockets: make(map[string]socket)}
+	}
+	apply := a.applySMTP
+	if l.POP3() {
+		apply = a.applyPOP
+	}
+	server, err := apply(gen, l, running.server)
 	if err != nil {
 		return err
 	}
-	hooks := hooksOf(gen, l)
-	running := a.listeners[string(l.Name)]
-	if running == nil {
-		server, err := smtpserver.New(sc, hooks, smtpserver.Options{
-			Limiter: a.limiter, Log: a.logs.Logger("SMTP-Proxy"), Observer: a.metrics,
-		})
-		if err != nil {
-			return err
-		}
-		running = &listener{server: server, sockets: make(map[string]socket)}
-		a.listeners[string(l.Name)] = running
-	} else if err := running.server.Reload(sc, hooks); err != nil {
-		return err
-	}
+	running.server = server
+	a.listeners[string(l.Name)] = running
 	wanted := make(map[string]bool)
 	for _, addr := range l.Address {
 		wanted[addr.String()] = true
@@ -265,9 +285,24 @@ func (a *app) applyListener(gen *generation, l *config.Listener, fresh map[strin
 	return nil
 }
 
+// applySMTP starts or changes the server of a listener for SMTP.
+func (a *app) applySMTP(gen *generation, l *config.Listener, running door) (door, error) {
+	sc, err := serverConfig(gen, l)
+	if err != nil {
+		return nil, err
+	}
+	hooks := hooksOf(gen, l)
+	if server, ok := running.(*smtpserver.Server); ok {
+		return server, server.Reload(sc, hooks)
+	}
+	return smtpserver.New(sc, hooks, smtpserver.Options{
+		Limiter: a.limiter, Log: a.logs.Logger("SMTP-Proxy"), Observer: a.metrics,
+	})
+}
+
 // serve accepts connections on a socket, as accepting gives them, until it is
 // stopped.
-func (a *app) serve(server *smtpserver.Server, ln, accepting net.Listener) socket {
+func (a *app) serve(server door, ln, accepting net.Listener) socket {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.serving.Go(func() {
 		if err := server.Serve(ctx, accepting); err != nil {

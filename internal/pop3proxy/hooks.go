@@ -21,14 +21,17 @@ type Hooks struct {
 	Traffic Traffic
 }
 
+// Key names a message at its server.
+type Key = mail.Mailed
+
 // Scanner judges messages.
 type Scanner interface {
 	// Retrieve makes a place for a message. key.UIDL is "" where the server has none or the
 	// user is not known. The envelope stays the scanner's until Close.
-	Retrieve(ctx context.Context, env *mail.Envelope, key mail.Mailed) (Retrieval, error)
+	Retrieve(ctx context.Context, env *mail.Envelope, key Key) (Retrieval, error)
 	// Known tells what is known of a message that was judged before and would be replaced
 	// again; then it need not be fetched. The Retrieved has no Body.
-	Known(ctx context.Context, env *mail.Envelope, key mail.Mailed) (*Retrieved, bool)
+	Known(ctx context.Context, env *mail.Envelope, key Key) (*Retrieved, bool)
 }
 
 // Retrieval takes one message in.
