@@ -11,7 +11,8 @@ import (
 
 // dkimCmd is the group of DKIM commands.
 type dkimCmd struct {
-	New dkimNewCmd `cmd:"" help:"Make a key and print its DNS record."`
+	New   dkimNewCmd   `cmd:"" help:"Make a key and print its DNS record."`
+	Check dkimCheckCmd `cmd:"" help:"List the keys, and whether receivers find them in the DNS."`
 }
 
 // dkimNewCmd makes a signing key.
