@@ -34,8 +34,10 @@ type services struct {
 	links      *quarantine.Links   // nil without base_url
 	digests    *quarantine.Digests // nil without a digest
 	accounts   *accounts.Accounts
-	suspects   *gateway.Suspects
-	scanner    *gateway.Scanner
+	// events are noted here, by whoever sees something happen.
+	events   historians
+	suspects *gateway.Suspects
+	scanner  *gateway.Scanner
 }
 
 // openServices opens the store and what keeps its records there. A database that
@@ -55,7 +57,7 @@ func (a *app) openServices(ctx context.Context, cfg *config.Config) error {
 	}); err != nil {
 		return err
 	}
-	if err := a.makeAccounts(cfg); err != nil {
+	if err := errors.Join(a.makeAccounts(cfg), a.startWebhooks(cfg)); err != nil {
 		return err
 	}
 	s.bayes = bayes.New(bayesConfig(cfg, s.store, a.logs.Logger("Bayes")))

@@ -25,7 +25,7 @@ func (a *app) makeAccounts(cfg *config.Config) (err error) {
 
 // addWeb adds the pages and the API on TCP to the administration's parts.
 func (a *app) addWeb(cfg *config.Config, ac *admin.Config) error {
-	ac.Accounts = a.services.accounts
+	ac.Accounts, ac.Historian = a.services.accounts, a.services.events
 	if !cfg.Admin.Web || cfg.Admin.Listen.IsZero() {
 		return nil
 	}

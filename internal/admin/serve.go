@@ -5,9 +5,11 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
+	"gatepost/internal/mail"
 	"gatepost/internal/store"
 )
 
@@ -129,9 +131,12 @@ func (s *Server) extend(w http.ResponseWriter, route *Route) {
 	}
 }
 
+// outcomeDone is the outcome of an action that was carried out.
+const outcomeDone = "done"
+
 // note writes the line of a request into the log and the audit log.
 func (s *Server) note(r *http.Request, route *Route, a *Actor, status int) {
-	outcome := "done"
+	outcome := outcomeDone
 	switch {
 	case status == http.StatusForbidden || status == http.StatusUnauthorized:
 		outcome = "not allowed"
@@ -144,12 +149,27 @@ func (s *Server) note(r *http.Request, route *Route, a *Actor, status int) {
 	}
 	s.cfg.Log.LogAttrs(r.Context(), slog.LevelInfo, "action", slog.String("by", e.Actor), slog.String("client", e.Client),
 		slog.String("action", e.Action), slog.String("outcome", outcome), slog.String("detail", e.Detail))
+	if s.cfg.Historian != nil {
+		s.cfg.Historian.Note(eventOf(&e))
+	}
 	// What was done was done: its line is written though the client went away.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), s.cfg.Timeout)
 	defer cancel()
 	if err := s.cfg.Accounts.Note(ctx, e); err != nil {
 		s.cfg.Log.Error("action is missing in the audit log", "error", err)
 	}
+}
+
+// eventOf is an action as history keeps it.
+func eventOf(e *store.AuditEntry) *mail.Event {
+	ev := &mail.Event{Kind: mail.EventAdmin, Result: mail.EventOK, Actor: e.Actor, Stage: e.Action, Reason: e.Detail}
+	if e.Outcome != outcomeDone {
+		ev.Result, ev.Reason = mail.EventFailed, strings.TrimPrefix(e.Outcome+": "+e.Detail, ": ")
+	}
+	if client, err := netip.ParseAddr(e.Client); err == nil {
+		ev.Client = client
+	}
+	return ev
 }
 
 // statusWriter remembers the status of an answer.

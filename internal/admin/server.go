@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"gatepost/internal/accounts"
+	"gatepost/internal/mail"
 )
 
 // Config is what a Server needs. Queue and Health are required; without Metrics
@@ -37,6 +38,8 @@ type Config struct {
 	// Accounts are what the local administrator makes and changes at the unix socket;
 	// nil: the paths answer 404.
 	Accounts *accounts.Accounts
+	// Historian is told what is done here; nil: nobody.
+	Historian mail.Historian
 	// Gate knows who sends a request on TCP; nil: neither API nor pages are served
 	// there.
 	Gate *Gate
