@@ -29,6 +29,8 @@ type builtModule struct {
 	name   string
 	health func() error
 	close  func() error
+	// rules names the signatures that it knows now, nil where it has none of its own.
+	rules func() string
 	// waits and after are those of scan.Block.
 	waits, after bool
 }
@@ -245,7 +247,8 @@ func (a *app) newClamAV(g *generation, b *config.Block) (*builtModule, error) {
 		return nil, err
 	}
 	s.Start(a.running)
-	return &builtModule{Module: s, name: "clamav", health: s.Health, close: s.Close, waits: true}, nil
+	return &builtModule{Module: s, name: "clamav", health: s.Health, close: s.Close, waits: true,
+		rules: func() string { state := s.State(); return state.Version + " " + state.Database }}, nil
 }
 
 // closeModules closes the modules that old does not use too.

@@ -15,6 +15,7 @@ import (
 	"gatepost/internal/config"
 	"gatepost/internal/gateway"
 	"gatepost/internal/mail"
+	"gatepost/internal/mailbox"
 	"gatepost/internal/message/mimetree"
 	"gatepost/internal/quarantine"
 	"gatepost/internal/queue"
@@ -35,9 +36,10 @@ type services struct {
 	digests    *quarantine.Digests // nil without a digest
 	accounts   *accounts.Accounts
 	// events are noted here, by whoever sees something happen.
-	events   historians
-	suspects *gateway.Suspects
-	scanner  *gateway.Scanner
+	events    historians
+	mailboxes *mailbox.Memory
+	suspects  *gateway.Suspects
+	scanner   *gateway.Scanner
 }
 
 // openServices opens the store and what keeps its records there. A database that
@@ -58,6 +60,9 @@ func (a *app) openServices(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	if err := errors.Join(a.makeAccounts(cfg), a.startWebhooks(cfg)); err != nil {
+		return err
+	}
+	if err := a.makeMailboxes(); err != nil {
 		return err
 	}
 	s.bayes = bayes.New(bayesConfig(cfg, s.store, a.logs.Logger("Bayes")))
@@ -183,6 +188,9 @@ func (a *app) Release(ctx context.Context, env *mail.Envelope, body mail.Body) (
 	g := a.gateway.Load()
 	if g == nil {
 		return mail.ID{}, errors.New("release: not started yet")
+	}
+	if env.Session.Protocol == mail.POP3 {
+		return a.releaseToMailbox(ctx, g, env, body)
 	}
 	return g.Release(ctx, env, body)
 }

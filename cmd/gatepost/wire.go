@@ -123,6 +123,10 @@ func (g *generation) closeNew(old *generation) error {
 
 // newGateway makes the spine of a generation.
 func (a *app) newGateway(g *generation) (*gateway.Gateway, error) {
+	mailboxes, err := a.mailboxesOf(g)
+	if err != nil {
+		return nil, err
+	}
 	return gateway.New(gateway.Config{
 		Hostname:      string(g.cfg.Hostname),
 		Postmaster:    g.cfg.Postmaster,
@@ -145,6 +149,7 @@ func (a *app) newGateway(g *generation) (*gateway.Gateway, error) {
 		Originals:        g.originals(),
 		Users:            g.users,
 		Proxies:          g.proxies,
+		Mailboxes:        mailboxes,
 		DeferMixed:       deferMixed(g.cfg),
 	})
 }

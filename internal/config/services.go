@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+
+	"gatepost/internal/message/notice"
 )
 
 // scanDefaults sets what depends on other keys, for everything about content.
@@ -21,6 +23,9 @@ func (v *validator) scanDefaults() {
 	}
 	if d := c.Quarantine.Digest; d != nil && d.From.IsNull() && !v.places[&d.From].bad {
 		d.From = c.Postmaster
+	}
+	if c.Quarantine.NoticeFrom.IsNull() && !v.places[&c.Quarantine.NoticeFrom].bad {
+		c.Quarantine.NoticeFrom = c.Postmaster
 	}
 	if c.SRS.Domain == "" && !v.places[&c.SRS.Domain].bad {
 		c.SRS.Domain = c.Hostname
@@ -83,6 +88,7 @@ func (v *validator) checkStore() {
 // checkQuarantine wants that the links in digests lead somewhere.
 func (v *validator) checkQuarantine() {
 	q := &v.cfg.Quarantine
+	v.checkNotice(&q.NoticeFile)
 	if q.Digest == nil {
 		return
 	}
@@ -93,6 +99,20 @@ func (v *validator) checkQuarantine() {
 		v.report(ruleDigest, &q.Digest, "digests have links, but [admin] base_url does not say where they lead", `write base_url = "https://gw.example.com" in [admin]`)
 	case a.Listen.IsZero():
 		v.warn(ruleWarnNoAnswer, &q.Digest, "digests have links, but [admin] listen is off: this node does not answer them", "set listen, unless another node of the same store answers at base_url")
+	}
+}
+
+// checkNotice wants a template that works.
+func (v *validator) checkNotice(path *Path) {
+	if *path == "" {
+		return
+	}
+	text, ok := v.read(path)
+	if !ok {
+		return
+	}
+	if _, err := notice.Parse(string(text)); err != nil {
+		v.report(ruleBadScript, path, fmt.Sprintf("%s is no template: %v", *path, err), "docs/pop3.md says what a notice can tell")
 	}
 }
 

@@ -36,6 +36,11 @@ type Quarantine struct {
 	// Tell recipients each day what was kept from them, with links to have it
 	// delivered. Viruses are not among it. Absent: no digests.
 	Digest *Digest `toml:"digest"`
+	// Text of the notice that a POP3 client gets in the place of a message that is held: a
+	// template, see docs/pop3.md. Empty: the one that comes with Gatepost.
+	NoticeFile Path `toml:"notice_file" default:"" example:"notice.txt"`
+	// Author of such notices, whom readers are told to write to.
+	NoticeFrom mail.Address `toml:"notice_from" default:"(the postmaster)" example:"helpdesk@example.com"`
 }
 
 // Digest is the daily mail about the quarantine.

@@ -15,10 +15,12 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"gatepost/internal/mail"
+	"gatepost/internal/message/notice"
 	"gatepost/internal/spool"
 )
 
@@ -120,6 +122,13 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	if cfg.MaxHeaderSize <= 0 {
 		cfg.MaxHeaderSize = defaultMaxHeaderSize
+	}
+	if cfg.Mailboxes.Text == nil {
+		text, err := notice.Parse("")
+		if err != nil {
+			return nil, fmt.Errorf("make gateway: %w", err)
+		}
+		cfg.Mailboxes.Text = text
 	}
 	if cfg.Content.Budget <= 0 {
 		cfg.Content.Budget = defaultBudget

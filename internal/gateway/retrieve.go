@@ -11,6 +11,7 @@ import (
 
 	"gatepost/internal/mail"
 	"gatepost/internal/message"
+	"gatepost/internal/message/notice"
 	"gatepost/internal/spool"
 )
 
@@ -27,8 +28,8 @@ type Mailboxes struct {
 	Rules func() string
 	// From is the author of notices; the zero Address stands for postmaster.
 	From mail.Address
-	// Text is the template of notices; nil: the one that comes with Gatepost.
-	Text *Notice
+	// Text is the template of notices; default the one that comes with Gatepost.
+	Text *notice.Template
 }
 
 // Memory remembers what was judged. Its errors are its own: a message of which nothing
