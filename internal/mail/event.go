@@ -183,7 +183,7 @@ func (e *Event) AboutMessage(env *Envelope) {
 	e.Recipients = make([]Addressee, 0, len(env.Recipients))
 	for i := range env.Recipients {
 		r := AddresseeOf(&env.Recipients[i])
-		if e.Action == "" || worseAction(r.Action, e.Action) {
+		if e.Action == "" || r.Action.Worse(e.Action) {
 			e.Action, e.Threat, e.Score = r.Action, r.Threat, r.Score
 		}
 		e.Recipients = append(e.Recipients, r)
@@ -211,8 +211,8 @@ func SenderText(a Address) string {
 	return a.String()
 }
 
-// worseAction tells which of two verdicts an administrator looks at first.
-func worseAction(a, b Action) bool {
+// Worse tells which of two verdicts an administrator looks at first.
+func (a Action) Worse(b Action) bool {
 	rank := func(a Action) int {
 		switch a {
 		case ActionReject:

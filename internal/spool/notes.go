@@ -89,3 +89,11 @@ func dropNote(b *pebble.Batch, id mail.ID) error {
 	putMsgKey(op.Key, famNote, id)
 	return op.Finish()
 }
+
+// PutNoteSync is PutNote, durable when it returns nil.
+func (s *Spool) PutNoteSync(n Note) error {
+	if err := s.synced(func(b *pebble.Batch) error { return setNote(b, n) }); err != nil {
+		return fmt.Errorf("keep note: %w", err)
+	}
+	return nil
+}
