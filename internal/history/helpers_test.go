@@ -141,3 +141,11 @@ func randomEvent(rng *rand.Rand) *mail.Event {
 	}
 	return e
 }
+
+func fillEvents(rng *rand.Rand, n int) []*mail.Event {
+	all := make([]*mail.Event, n)
+	for i := range all {
+		all[i] = randomEvent(rng)
+	}
+	return all
+}

@@ -1,0 +1,53 @@
+package history
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"gatepost/internal/spool"
+)
+
+// BenchmarkNote is what an event costs in all: noted, kept in the outbox of a real
+// spool, written, merged, and dropped from there.
+func BenchmarkNote(b *testing.B) {
+	s, err := spool.Open(spool.Options{Dir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	h := openHistory(b, Config{Outbox: s})
+	rng := rand.New(rand.NewPCG(1, 2))
+	all := fillEvents(rng, 1000)
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		e := *all[n%len(all)]
+		n++
+		note, done := h.Prepare(&e)
+		if err := s.PutNote(note); err != nil {
+			b.Fatal(err)
+		}
+		done(true)
+		if n%writeEvents == 0 {
+			h.Flush(b.Context())
+		}
+	}
+	h.Flush(b.Context())
+	if lost := h.Stats().Dropped; lost > 0 {
+		b.Errorf("%d events were lost", lost)
+	}
+	b.ReportMetric(float64(h.Stats().Size)/float64(n), "B/event")
+}
+
+// BenchmarkEncode is the part of it that the goroutine of a session pays.
+func BenchmarkEncode(b *testing.B) {
+	all := fillEvents(rand.New(rand.NewPCG(1, 2)), 1000)
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		e := all[n%len(all)]
+		n++
+		appendEvent(make([]byte, 0, 1024), e)
+		appendTerms(nil, e)
+	}
+}
