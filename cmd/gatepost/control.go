@@ -84,6 +84,7 @@ func (c *client) do(method, address string, body io.Reader, v any) error {
 	if err != nil {
 		return err
 	}
+	req.Header.Set(admin.ByHeader, whoami())
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}

@@ -49,7 +49,8 @@ func (a *Actor) May(p accounts.Permission) bool {
 	if a == nil || !a.Role.May(p) {
 		return false
 	}
-	return a.scopes == nil || slices.Contains(a.scopes, p)
+	// To know who it is a token needs no scope.
+	return a.scopes == nil || p == accounts.Self || slices.Contains(a.scopes, p)
 }
 
 // SeesAll reports whether nothing has to be left out.

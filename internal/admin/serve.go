@@ -24,12 +24,16 @@ type Pages interface {
 	Login(w http.ResponseWriter, r *http.Request)
 }
 
+// ByHeader names, at the unix socket, on whose behalf a program sends a request.
+const ByHeader = "Gatepost-By"
+
 // serveLocal serves a request at the unix socket, or a public one where there is
 // no gate.
 func (s *Server) serveLocal(w http.ResponseWriter, r *http.Request, route *Route) {
 	secure(w.Header())
 	limitBody(w, r, route)
 	a := localAdministrator()
+	a.By(r.Header.Get(ByHeader))
 	if s.cfg.Accounts == nil || !route.changes() || route.Quiet || route.Public {
 		route.Do(w, r, a)
 		return
@@ -143,7 +147,11 @@ func (s *Server) note(r *http.Request, route *Route, a *Actor, status int) {
 	case status >= http.StatusBadRequest:
 		outcome = "failed"
 	}
-	e := store.AuditEntry{Actor: a.Name, Client: a.Client, Action: cmp.Or(route.Act, route.Method+" "+route.Path), Outcome: outcome, Detail: strings.Join(a.notes, "; ")}
+	act := route.Act
+	if act == "" && route.Doc != nil {
+		act = route.Doc.Summary
+	}
+	e := store.AuditEntry{Actor: a.Name, Client: a.Client, Action: cmp.Or(act, route.Method+" "+route.Path), Outcome: outcome, Detail: strings.Join(a.notes, "; ")}
 	if e.Detail == "" && r.URL.Path != route.Path && !route.Public {
 		e.Detail = r.URL.Path
 	}

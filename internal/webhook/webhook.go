@@ -107,20 +107,21 @@ func (h *Hook) Note(e *mail.Event) {
 	if len(h.cfg.Kinds) > 0 && !slices.Contains(h.cfg.Kinds, e.Kind) {
 		return
 	}
-	id, at := e.ID, e.Time
-	if id.IsZero() {
-		id = mail.NewID()
+	told := *e
+	if told.ID.IsZero() {
+		told.ID = mail.NewID()
 	}
-	if at.IsZero() {
-		at = time.Now()
+	if told.Time.IsZero() {
+		told.Time = time.Now()
 	}
-	body, err := json.Marshal(payload{Type: e.Kind, Time: at.UTC(), Event: e})
+	told.Time = told.Time.UTC()
+	body, err := json.Marshal(payload{Type: e.Kind, Time: told.Time, Event: &told})
 	if err != nil {
 		h.cfg.Log.Error("event cannot be written for a webhook", "webhook", h.cfg.Name, "error", err)
 		return
 	}
 	select {
-	case h.events <- delivery{id: id.String(), body: body}:
+	case h.events <- delivery{id: told.ID.String(), body: body}:
 	default:
 		if n := h.dropped.Add(1); n == 1 || n%1000 == 0 {
 			h.cfg.Log.Warn("webhook does not keep up: events are dropped", "webhook", h.cfg.Name, "dropped", n)
