@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"gatepost/internal/admin/pages"
@@ -31,54 +30,34 @@ func (k keysAPI) DKIM(ctx context.Context) []pages.DKIMKey {
 	gen := k.state.Load().gen
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	list := make([]pages.DKIMKey, 0, len(gen.cfg.DKIM))
+	var list []pages.DKIMKey
 	for i := range gen.cfg.DKIM {
-		list = append(list, dkimState(ctx, gen, &gen.cfg.DKIM[i]))
+		d := &gen.cfg.DKIM[i]
+		for _, domain := range domainsOfKey(d) {
+			list = append(list, dkimState(ctx, gen, d, string(domain)))
+		}
 	}
 	return list
 }
 
 // dkimState compares a key with what the DNS says.
-func dkimState(ctx context.Context, gen *generation, d *config.DKIM) pages.DKIMKey {
-	x := pages.DKIMKey{Name: string(d.Name), Domain: string(d.Domain), Selector: d.Selector}
-	for i := range gen.cfg.Transports {
-		if slices.Contains(gen.cfg.Transports[i].DKIM, d.Name) {
-			x.Transports = append(x.Transports, string(gen.cfg.Transports[i].Name))
-		}
-	}
+func dkimState(ctx context.Context, gen *generation, d *config.DKIM, domain string) pages.DKIMKey {
+	x := pages.DKIMKey{Name: string(d.Name), Domain: domain, Selector: d.Selector, Transports: transportsWith(gen.cfg, d.Name)}
 	key, err := dkim.LoadKey(string(d.KeyFile))
 	if err != nil {
 		x.Problem = err.Error()
 		return x
 	}
-	record, err := dkim.DNSRecord(d.Selector, string(d.Domain), key.Public())
+	record, err := dkim.DNSRecord(d.Selector, domain, key.Public())
 	if err != nil {
 		x.Problem = err.Error()
 		return x
 	}
-	x.RecordName, x.Record, x.Zone = record.Name, record.Value(), record.String()
-	found, err := gen.resolver.TXT(ctx, record.Name)
-	switch {
-	case err != nil:
-		x.Problem = "the DNS says nothing: " + err.Error()
-	case len(found) == 0:
-		x.Problem = "there is no such record yet"
-	case !slices.ContainsFunc(found, func(s string) bool { return publicPart(s) == publicPart(x.Record) }):
-		x.Problem = "the record that is published has another key: signatures do not hold"
-	default:
-		x.Published = true
+	x.RecordName, x.Record, x.Zone, x.Published = record.Name, record.Value(), record.String(), true
+	if err := dkim.Published(ctx, gen.resolver, d.Selector, domain, key.Public()); err != nil {
+		x.Published, x.Problem = errors.Is(err, dkim.ErrTesting), err.Error()
 	}
 	return x
-}
-
-// publicPart is the key in a record, which may be written with blanks in it.
-func publicPart(record string) string {
-	for tag := range strings.SplitSeq(record, ";") {
-		if key, ok := strings.CutPrefix(strings.TrimSpace(tag), "p="); ok {
-			return strings.Join(strings.Fields(key), "")
-		}
-	}
-	return ""
 }
 
 // Certificates implements pages.Keys.

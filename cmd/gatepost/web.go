@@ -52,7 +52,7 @@ func (a *app) addWeb(cfg *config.Config, ac *admin.Config) error {
 // pagesConfig is what the pages show of the gateway.
 func (a *app) pagesConfig(cfg *config.Config, ac *admin.Config) pages.Config {
 	return pages.Config{
-		Gate: ac.Gate, Log: a.logs.Logger("Admin"), Configuration: ac.Configuration, Keys: keysAPI{a},
+		Gate: ac.Gate, Log: a.logs.Logger("Admin"), Configuration: ac.Configuration, Keys: keysAPI{a}, Bayes: contentAPI{a}.BayesStatus,
 		Hostname: func() string { return string(cfg.Hostname) },
 	}
 }

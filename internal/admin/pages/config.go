@@ -65,7 +65,7 @@ func (s *Site) configuration() section {
 			read("/config/revisions", c.revisions), read("/config/revisions/{id}", c.showRevision), write("/config/revisions/{id}", "roll configuration back", c.rollback),
 			read("/config/try", c.showTry), draft("/config/try", c.try),
 			read("/config/dkim-keys", c.dkimKeys), write("/config/dkim-keys", "make DKIM key", c.makeDKIM),
-			read("/config/certificates", c.certificates), draft("/config/certificates", c.fetchCertificate),
+			read("/config/certificates", c.certificates), draft("/config/certificates", c.fetchCertificate), write("/config/certificate-pair", "replace certificate", c.replacePair),
 		},
 	}
 }
@@ -126,11 +126,24 @@ type overviewSection struct {
 	Names []string
 }
 
-// Title is the section as the file writes it.
+// Title is the section as people call it.
 func (o overviewSection) Title() string {
+	titles := map[string]string{
+		"": "General", "admin": "Administration", "store": "Database", "tls": "TLS", "dns": "DNS", "limits": "Limits", "queue": "Queue", "clamav": "ClamAV", "bayes": "Bayesian filter",
+		"quarantine": "Quarantine", "users": "Users who log in", "rewrite": "Rewriting of addresses", "srs": "SRS", "listener": "Listeners", "domain": "Domains",
+		"transport": "Transports", "dkim": "DKIM keys", "ldap": "Directories", "http": "Web services", "filter": "Filters", "flow": "Flows", "history": "History",
+	}
+	if t, ok := titles[o.Name]; ok {
+		return t
+	}
+	return strings.ToUpper(o.Name[:1]) + strings.ReplaceAll(o.Name[1:], "_", " ")
+}
+
+// Written is the section as the file writes it.
+func (o overviewSection) Written() string {
 	switch {
 	case o.Name == "":
-		return "General"
+		return "top of the file"
 	case o.Many:
 		return "[[" + o.Name + "]]"
 	}

@@ -26,6 +26,8 @@ type item struct {
 	Fields, More []field
 	Problems     []change.Problem
 	Diff         []diffLine
+	// Learned is what the Bayesian filter knows, for its section.
+	Learned any
 	// Stage, Blocks and Uses are of a flow.
 	Stage  string
 	Blocks []block
@@ -226,6 +228,11 @@ func (c *configPages) itemPage(w http.ResponseWriter, r *http.Request, a *admin.
 		title = "New " + x.Section.Name
 	} else if x.Name != "" {
 		title = x.Section.Name + " " + x.Name
+	}
+	if x.Section.Name == "bayes" && c.cfg.Bayes != nil {
+		if learned, err := c.cfg.Bayes(r.Context()); err == nil {
+			x.Learned = learned
+		}
 	}
 	p := page{Template: "config-item.html", Title: title, Data: x}
 	if failed != nil {

@@ -6,7 +6,9 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -97,6 +99,49 @@ type shownFile struct {
 	Keys    []string
 	Problem string
 	Chain   []shownCertificate
+	// Cert and Key are the pair as the list of files has it; "" where it is not one, or
+	// cannot be replaced here.
+	Cert, Key string
+}
+
+// pairOf finds the key of a certificate: it is named beside it.
+func pairOf(files []change.File, keys []string) (cert, key string) {
+	for _, f := range files {
+		switch {
+		case f.Elsewhere != "":
+		case slices.Equal(f.Keys, keys):
+			cert = f.Path
+		case len(keys) > 0 && slices.Contains(f.Keys, strings.Replace(keys[0], "cert_file", "key_file", 1)):
+			key = f.Path
+		}
+	}
+	if key == "" {
+		return "", ""
+	}
+	return cert, key
+}
+
+// replacePair writes a certificate and its key together: one without the other would
+// not fit. Neither goes back to the browser.
+func (c *configPages) replacePair(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
+	what, err := readChange(r)
+	var list []change.FileText
+	for _, field := range []string{"cert", "key"} {
+		f, fileErr := c.config.File(r.PostFormValue(field))
+		if fileErr != nil {
+			err = errors.Join(err, fileErr)
+			continue
+		}
+		text := strings.TrimSpace(edit.LineEnds(r.PostFormValue(field+"-pem"), "")) + "\n"
+		list = append(list, change.FileText{Path: f.Path, Base: f.Version, Text: text})
+	}
+	if err != nil {
+		c.failed(w, r, a, err)
+		return
+	}
+	done, err := c.config.Apply(r.Context(), change.Change{By: a.Name, Why: what.Why, Files: list})
+	admin.NoteChange(a, done, what.Why)
+	c.applied(w, r, a, done, err)
 }
 
 func (c *configPages) certificates(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
@@ -109,8 +154,15 @@ func (c *configPages) certificatesPage(w http.ResponseWriter, r *http.Request, a
 		c.failed(w, r, a, err)
 		return
 	}
+	files, err := c.config.Files()
+	if err != nil {
+		c.failed(w, r, a, err)
+		return
+	}
 	for _, f := range c.cfg.Keys.Certificates() {
-		p.Files = append(p.Files, shownFile{f.Path, f.Keys, f.Problem, shownChain(f.Chain)})
+		x := shownFile{Path: f.Path, Keys: f.Keys, Problem: f.Problem, Chain: shownChain(f.Chain)}
+		x.Cert, x.Key = pairOf(files, f.Keys)
+		p.Files = append(p.Files, x)
 	}
 	p.Transports = names(d.doc, "transport")
 	v := page{Template: "config-certificates.html", Title: "Certificates", Data: p}

@@ -21,6 +21,7 @@ func (s *Site) funcs() template.FuncMap {
 		"roles":  accounts.Roles,
 		"plural": plural,
 		"dict":   dict,
+		"doc":    doc,
 	}
 }
 
@@ -31,6 +32,19 @@ func when(t time.Time) template.HTML {
 	}
 	// Both forms have digits and punctuation only.
 	return template.HTML(`<time datetime="` + t.UTC().Format(time.RFC3339) + `">` + t.UTC().Format("2006-01-02 15:04 UTC") + `</time>`)
+}
+
+// doc is a text of the reference, in which `code` stands in backquotes.
+func doc(text string) template.HTML {
+	var b strings.Builder
+	for i, part := range strings.Split(text, "`") {
+		if i%2 == 1 {
+			b.WriteString("<code>" + template.HTMLEscapeString(part) + "</code>")
+		} else {
+			b.WriteString(template.HTMLEscapeString(part))
+		}
+	}
+	return template.HTML(b.String())
 }
 
 // size is a number of bytes as people read it.

@@ -2,6 +2,7 @@ package pages
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -34,6 +35,8 @@ type Config struct {
 	// Configuration and Keys are for the pages of the configuration.
 	Configuration admin.Configuration
 	Keys          Keys
+	// Bayes is what was learned; nil leaves it out.
+	Bayes func(context.Context) (any, error)
 	// Hostname is shown in the corner, so that nobody works on the wrong host.
 	Hostname func() string
 }
