@@ -25,9 +25,9 @@ type proxy struct {
 }
 
 // options are what tests vary: addr is where the listener is, listener are further
-// lines of it.
+// lines of it, limits of [limits].
 type options struct {
-	addr, upstream, listener, blocks, more string
+	addr, upstream, listener, blocks, more, limits string
 }
 
 func startProxy(t *testing.T, o options) proxy {
@@ -40,7 +40,7 @@ func startProxy(t *testing.T, o options) proxy {
 	if o.blocks != "" {
 		more += "flows = { content = \"pop\" }\n[[flow]]\nname = \"pop\"\nstage = \"content\"\nblocks = [" + o.blocks + "]\n"
 	}
-	s := gatepost.Settings{Limits: "max_sessions_per_ip = 100", More: more + o.more}
+	s := gatepost.Settings{Limits: "max_sessions_per_ip = 100\n" + o.limits, More: more + o.more}
 	return proxy{gatepost.Start(t, gatepost.Options{Settings: s}), addr}
 }
 
