@@ -13,7 +13,7 @@ import (
 // ErrHeaderTooBig says that the header section does not end within the limit.
 var ErrHeaderTooBig = errors.New("header section too big")
 
-// crlf is the only line end there is.
+// crlf is the only line end there is, but for ReadAnyHeader.
 const crlf = "\r\n"
 
 // Header is the header section of a message or of a part.
@@ -36,11 +36,23 @@ type Field struct {
 
 	raw   string // Span's bytes
 	value int    // where in raw the value begins
+	end   string // what ends its lines
 }
 
 // ReadHeader reads the header section of b and nothing behind it. A header
 // section above limit bytes is ErrHeaderTooBig.
 func ReadHeader(b mail.Body, limit int64) (*Header, error) {
+	return readHeader(b, limit, crlf)
+}
+
+// ReadAnyHeader is ReadHeader for bytes that did not come by SMTP: LF alone ends lines,
+// too, as it does for the programs that show them.
+func ReadAnyHeader(b mail.Body, limit int64) (*Header, error) {
+	return readHeader(b, limit, "\n")
+}
+
+// readHeader reads a header section whose lines end with end.
+func readHeader(b mail.Body, limit int64, end string) (*Header, error) {
 	if b.Size() == 0 {
 		return &Header{}, nil
 	}
@@ -56,9 +68,12 @@ func ReadHeader(b mail.Body, limit int64) (*Header, error) {
 		from := max(0, n-len(crlf+crlf)+1)
 		n = want
 		size, found := headerEnd(buf[:n], from)
+		if end != crlf {
+			size, found = anyHeaderEnd(buf[:n], from)
+		}
 		switch {
 		case found && int64(size) <= limit, !found && int64(n) == b.Size() && int64(n) <= limit:
-			return ParseHeader(buf[:size]), nil
+			return parseHeader(buf[:size], end), nil
 		case found, int64(n) == b.Size(), int64(n) > limit:
 			return nil, ErrHeaderTooBig
 		}
@@ -95,17 +110,41 @@ func headerEnd(b []byte, from int) (size int, found bool) {
 	return len(b), false
 }
 
+// anyHeaderEnd is headerEnd where LF ends lines.
+func anyHeaderEnd(b []byte, from int) (size int, found bool) {
+	for i := from; ; {
+		n := 0
+		switch {
+		case i > 0 && b[i-1] != '\n':
+		case bytes.HasPrefix(b[i:], []byte("\n")):
+			n = 1
+		case bytes.HasPrefix(b[i:], []byte(crlf)):
+			n = 2
+		}
+		if n > 0 {
+			return i + n, true
+		}
+		next := bytes.IndexByte(b[i:], '\n')
+		if next < 0 {
+			return len(b), false
+		}
+		i += next + 1
+	}
+}
+
 // ParseHeader splits a header section, with or without its empty line, into
 // fields. It never fails: what is no field becomes a Field without a name, and
 // white space at the start of a line always continues what stands before it
 // (RFC 5322 §2.2.3), also where the line holds nothing else.
-func ParseHeader(section []byte) *Header {
+func ParseHeader(section []byte) *Header { return parseHeader(section, crlf) }
+
+func parseHeader(section []byte, lineEnd string) *Header {
 	h := &Header{Size: int64(len(section))}
 	s := string(section)
-	h.fields = make([]Field, 0, strings.Count(s, crlf))
-	for start := 0; start < len(s) && !strings.HasPrefix(s[start:], crlf); {
-		end := fieldEnd(s, start)
-		h.fields = append(h.fields, newField(s[start:end], int64(start)))
+	h.fields = make([]Field, 0, strings.Count(s, lineEnd))
+	for start := 0; start < len(s) && !strings.HasPrefix(s[start:], crlf) && !strings.HasPrefix(s[start:], lineEnd); {
+		end := fieldEnd(s, start, lineEnd)
+		h.fields = append(h.fields, newField(s[start:end], int64(start), lineEnd))
 		start = end
 	}
 	return h
@@ -113,22 +152,22 @@ func ParseHeader(section []byte) *Header {
 
 // fieldEnd returns where the field that begins at start ends: behind the line
 // end that no white space follows.
-func fieldEnd(s string, start int) int {
+func fieldEnd(s string, start int, lineEnd string) int {
 	for i := start; ; {
-		n := strings.Index(s[i:], crlf)
+		n := strings.Index(s[i:], lineEnd)
 		if n < 0 {
 			return len(s)
 		}
-		i += n + len(crlf)
+		i += n + len(lineEnd)
 		if i == len(s) || s[i] != ' ' && s[i] != '\t' {
 			return i
 		}
 	}
 }
 
-func newField(raw string, start int64) Field {
-	f := Field{Span: mail.Span{Start: start, End: start + int64(len(raw))}, raw: raw}
-	line, _, _ := strings.Cut(raw, crlf)
+func newField(raw string, start int64, lineEnd string) Field {
+	f := Field{Span: mail.Span{Start: start, End: start + int64(len(raw))}, raw: raw, end: lineEnd}
+	line, _, _ := strings.Cut(raw, lineEnd)
 	name, _, ok := strings.Cut(line, ":")
 	if !ok {
 		return f
@@ -163,6 +202,9 @@ func (f Field) Value() string {
 	v := f.raw[f.value:]
 	if strings.Contains(v, crlf) {
 		v = strings.ReplaceAll(v, crlf, "")
+	}
+	if f.end == "\n" && strings.Contains(v, f.end) {
+		v = strings.ReplaceAll(v, f.end, "")
 	}
 	return strings.Trim(v, " \t")
 }

@@ -3,6 +3,7 @@ package message
 import (
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,6 +65,45 @@ func TestCRAndLFAloneEndNothing(t *testing.T) {
 	}
 	if len(h.Fields()) != 1 || h.Size != int64(strings.Index(in, "F:")) {
 		t.Errorf("got %d fields in %d bytes", len(h.Fields()), h.Size)
+	}
+}
+
+func TestReadAnyHeaderTakesLFAloneForALineEnd(t *testing.T) {
+	for name, tt := range map[string]struct {
+		in     string
+		size   int
+		fields []string // "name=value"
+	}{
+		"LF only":              {"A: 1\nB: 2\n  3\n\nbody\n\n", 15, []string{"A=1", "B=2  3"}},
+		"CRLF only":            {"A: 1\r\nB: 2\r\n  3\r\n\r\nbody", 19, []string{"A=1", "B=2  3"}},
+		"both":                 {"A: 1\r\nB: 2\nC: 3\n\r\nbody", 18, []string{"A=1", "B=2", "C=3"}},
+		"LF before CRLF":       {"A: 1\nB: 2\n\r\nC: 3\r\n\r\n", 12, []string{"A=1", "B=2"}},
+		"no empty line":        {"A: 1\nB: 2", 9, []string{"A=1", "B=2"}},
+		"nothing but an empty": {"\nbody", 1, nil},
+	} {
+		h, err := ReadAnyHeader(&text{s: tt.in}, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, f := range h.Fields() {
+			got = append(got, f.Name+"="+f.Value())
+			if raw := tt.in[f.Span.Start:f.Span.End]; raw != f.Raw() {
+				t.Errorf("%s: %q stands at the place of %q", name, raw, f.Raw())
+			}
+		}
+		if h.Size != int64(tt.size) || !slices.Equal(got, tt.fields) {
+			t.Errorf("%s: %q in %d bytes", name, got, h.Size)
+		}
+	}
+	for n := chunkSize - 8; n <= chunkSize+8; n++ {
+		for _, end := range []string{"\n\n", "\n\r\n", "\r\n\n", "\r\n\r\n"} {
+			in := "A: " + strings.Repeat("x", n-3) + end + "body"
+			h, err := ReadAnyHeader(&text{s: in}, 1<<20)
+			if err != nil || h.Size != int64(n+len(end)) || len(h.Fields()) != 1 {
+				t.Fatalf("%q at %d: got %d bytes, %v", end, n, h.Size, err)
+			}
+		}
 	}
 }
 

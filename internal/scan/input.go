@@ -56,7 +56,11 @@ func NewInput(ctx context.Context, m mail.Message, d Direction, o Options) (*Inp
 	if o.MaxHeader <= 0 {
 		o.MaxHeader = 1 << 20
 	}
-	header, err := message.ReadHeader(m.Body, o.MaxHeader)
+	read := message.ReadHeader
+	if d == POP3 {
+		read = message.ReadAnyHeader // whatever its server sends
+	}
+	header, err := read(m.Body, o.MaxHeader)
 	if err != nil {
 		return nil, err
 	}
