@@ -119,7 +119,7 @@ func (q *Quarantine) List(ctx context.Context, f Filter) (Page, error) {
 func (f *Filter) query() (store.QuarantineQuery, error) {
 	q := store.QuarantineQuery{
 		Sender: f.Sender, Recipient: f.Recipient, Text: f.Text, Threat: f.Threat, State: store.QuarantineState(f.State),
-		Since: f.Since, Until: f.Before, Limit: f.Limit,
+		Since: f.Since, Until: f.Before, Limit: f.Limit, Domains: f.Domains, Recipients: f.Recipients, Asked: f.Asked,
 	}
 	if f.Limit < 1 || f.Limit > maxPage {
 		return q, fmt.Errorf("%w: limit %d", ErrRequest, f.Limit)
@@ -128,6 +128,9 @@ func (f *Filter) query() (store.QuarantineQuery, error) {
 		domain, err := smtp.CanonicalDomain(f.Domain)
 		if err != nil {
 			return q, fmt.Errorf("%w: domain %q", ErrRequest, f.Domain)
+		}
+		if len(f.Domains) > 0 && !slices.Contains(f.Domains, domain) {
+			return q, fmt.Errorf("%w: domain %q is not one of yours", ErrRequest, f.Domain)
 		}
 		q.Domains = []string{domain}
 	}
@@ -166,6 +169,7 @@ func rowOf(m *store.QuarantinedMessage) Row {
 			Key: e.Recipient.Key(), Recipient: safe(e.Recipient.Raw), State: State(e.State),
 			Threat: e.Threat, Reason: safe(e.Reason), Score: e.Score, By: safe(e.By), Changed: e.Changed, address: e.Recipient,
 		}
+		entry.Asked = entry.State == Held && !e.Changed.IsZero()
 		if entry.State == Held || entry.State == Released && r.State == Deleted {
 			r.State = entry.State
 		}

@@ -3,6 +3,7 @@ package quarantine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 
@@ -28,6 +29,10 @@ type Detail struct {
 	// is more.
 	Text    string `json:"text,omitempty"`
 	TextCut bool   `json:"text_cut,omitempty"`
+	// Links are where its links lead, the first 100, without duplicates.
+	Links []Target `json:"links,omitempty"`
+	// HTMLPart is the path of the part that HTML shows, "" for none.
+	HTMLPart string `json:"html_part,omitempty"`
 	// Problem says why headers, structure or text are not there.
 	Problem string `json:"problem,omitempty"`
 }
@@ -36,6 +41,18 @@ type Detail struct {
 type Field struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
+}
+
+// Target is a link in a message.
+type Target struct {
+	// Text is what stands in its place, "" for a bare address.
+	Text    string `json:"text,omitempty"`
+	Address string `json:"address"`
+	Host    string `json:"host,omitempty"`
+	// From says what it is: "href", "src", "form", "text" and so on.
+	From string `json:"from"`
+	// Tricks says how it is written to mislead.
+	Tricks string `json:"tricks,omitempty"`
 }
 
 // Part is one part of a message.
@@ -59,6 +76,8 @@ const (
 	maxParts     = 500
 	maxTextLines = 100
 	maxTextLine  = 400 // bytes
+	maxTargets   = 100
+	maxHTML      = 512 << 10 // bytes of a document
 )
 
 // Show returns everything about one message. Where the bytes cannot be read, the
@@ -125,7 +144,34 @@ func (q *Quarantine) read(ctx context.Context, d *Detail) error {
 		return err
 	}
 	d.Text, d.TextCut = preview(view)
+	d.Links, d.HTMLPart = targets(view), textview.HTMLPart(tree)
 	return nil
+}
+
+func targets(view *textview.View) []Target {
+	var list []Target
+	for _, u := range view.URLs[:min(len(view.URLs), maxTargets)] {
+		list = append(list, Target{Text: safe(u.Text), Address: safe(u.Clean), Host: safe(u.Host), From: u.From, Tricks: u.Tricks.String()})
+	}
+	return list
+}
+
+// HTML returns the source of the HTML text that programs show first, in UTF-8 and
+// not made harmless in any way; "" where there is none. cut says that it is longer.
+func (q *Quarantine) HTML(ctx context.Context, id mail.ID) (html string, cut bool, err error) {
+	body, err := q.Body(ctx, id)
+	if err != nil {
+		return "", false, err
+	}
+	tree, err := mimetree.Read(ctx, body, q.cfg.Tree)
+	if err != nil {
+		return "", false, fmt.Errorf("read %s: %w", id, err)
+	}
+	s, err := textview.HTML(tree, maxHTML)
+	if err != nil || s == nil {
+		return "", false, err
+	}
+	return s.HTML, s.Cut, nil
 }
 
 func headOf(body mail.Body, limit int64) (*message.Header, error) {

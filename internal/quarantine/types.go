@@ -85,6 +85,8 @@ type Entry struct {
 	Threat    mail.Threat `json:"threat,omitempty"`
 	Reason    string      `json:"reason,omitempty"`
 	Score     float64     `json:"score"`
+	// Asked says that it is held and that By asked for its release, at Changed.
+	Asked bool `json:"asked,omitempty"`
 	// Changed and By tell when and by whom it was released or deleted.
 	Changed time.Time `json:"changed,omitzero"`
 	By      string    `json:"by,omitempty"`
@@ -101,8 +103,13 @@ type Filter struct {
 	Sender    string
 	Recipient string
 	Domain    string // configured domain of the recipient
-	Threat    mail.Threat
-	State     State
+	// Domains and Recipients (address keys) bound what is shown to these; none: all.
+	Domains    []string
+	Recipients []string
+	// Asked are the messages whose release was asked for.
+	Asked  bool
+	Threat mail.Threat
+	State  State
 	// Since and Before bound when it was received: from Since on, before Before.
 	Since  time.Time
 	Before time.Time

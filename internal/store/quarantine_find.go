@@ -39,6 +39,8 @@ type QuarantineQuery struct {
 	Recipient string
 	Threat    mail.Threat
 	State     QuarantineState
+	// Asked are the entries that are held and whose release was asked for.
+	Asked bool
 	// StoredSince and StoredUntil bound the time at which the entry was stored,
 	// for digests: it is later than the reception where the database was away.
 	StoredSince time.Time
@@ -169,6 +171,9 @@ func (q *QuarantineQuery) onEntry() conditions {
 	}
 	if q.State != "" {
 		w.add("e.state = ?", string(q.State))
+	}
+	if q.Asked {
+		w.add("e.state = ? AND e.changed > 0", string(QuarantineHeld))
 	}
 	if !q.StoredSince.IsZero() {
 		w.add("e.stored >= ?", millis(q.StoredSince))
