@@ -201,12 +201,10 @@ func (c *greylistForgetCmd) Run(t *terminal) error {
 // same, and each has a memory of its own that must hear of changes.
 type greylists struct{ *app }
 
-var errNoGreylist = errors.New("there is no greylist: no flow that is in use has a block greylist")
-
 func (a greylists) all() ([]*greylist.Greylist, error) {
 	state := a.state.Load()
 	if state == nil || len(state.gen.greylists) == 0 {
-		return nil, errNoGreylist
+		return nil, admin.ErrNoGreylist
 	}
 	return state.gen.greylists, nil
 }
@@ -225,6 +223,15 @@ func (a greylists) Allow(ctx context.Context, what, note string) error {
 	lists, err := a.all()
 	for _, list := range lists {
 		err = errors.Join(err, list.Allow(ctx, what, note))
+	}
+	return err
+}
+
+// Pass implements pages.Greylist.
+func (a greylists) Pass(ctx context.Context, pair store.GreylistPair) error {
+	lists, err := a.all()
+	for _, list := range lists {
+		err = errors.Join(err, list.Pass(ctx, pair))
 	}
 	return err
 }

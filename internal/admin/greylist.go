@@ -23,6 +23,9 @@ type Greylist interface {
 	Forget(ctx context.Context, q store.GreylistQuery) (int64, error)
 }
 
+// ErrNoGreylist says that greylisting is not in use.
+var ErrNoGreylist = errors.New("there is no greylist: no flow that is in use has a block greylist")
+
 // GreylistPage is a part of a list. Next is the cursor of the next one, "" for none.
 type GreylistPage struct {
 	Items []store.GreylistEntry `json:"items"`

@@ -59,6 +59,8 @@ type GreylistQuery struct {
 	Source    string
 	Sender    string
 	Recipient string
+	// Recipients bounds what is found to these, each whole or "@domain"; none: all.
+	Recipients []string
 	// Waiting are the triplets that have not passed, Passed the others.
 	Waiting bool
 	Passed  bool
@@ -87,6 +89,17 @@ func (q *GreylistQuery) where() conditions {
 		default:
 			w.add(a.column+" = ?", value)
 		}
+	}
+	var any conditions
+	for _, r := range q.Recipients {
+		if r = fold(r); strings.HasPrefix(r, "@") {
+			any.add("recipient LIKE ? ESCAPE '!'", strings.TrimSuffix(contains(r), "%"))
+		} else {
+			any.add("recipient = ?", r)
+		}
+	}
+	if len(any.parts) > 0 {
+		w.add("("+strings.Join(any.parts, " OR ")+")", any.args...)
 	}
 	switch {
 	case q.Waiting:

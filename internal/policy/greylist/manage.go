@@ -33,6 +33,14 @@ func (g *Greylist) Forget(ctx context.Context, q store.GreylistQuery) (int64, er
 	return g.config.Store.ForgetGreylist(ctx, q)
 }
 
+// Pass lets mail of a sender to a recipient, both as entries have them, pass without
+// delay for as long as Config.Keep says: here at once, on other nodes within their
+// Config.CacheFor.
+func (g *Greylist) Pass(ctx context.Context, pair store.GreylistPair) error {
+	defer g.cache.clear()
+	return g.config.Store.LearnGreylist(ctx, []store.GreylistPair{pair}, g.config.Keep)
+}
+
 // Bounds on what Outgoing holds until it is written.
 const (
 	maxPairs    = 4096
