@@ -248,15 +248,10 @@ func (b *binder) wrongType(n *node, t reflect.Type, s scope, p *place) {
 // unknown reports a key that no field has.
 func (b *binder) unknown(n *node, name string, s scope, keys []key) {
 	schema, path := s.sub(name)
-	if row := notYetRow(schema); row != nil {
-		b.notYetKey(n, row, schema, path)
-		return
-	}
 	known := make([]string, 0, len(keys))
 	for _, k := range keys {
 		known = append(known, k.name)
 	}
-	known = append(known, notYetNames(s.schema)...)
 	f := &fault{rule: ruleUnknownKey, message: "there is no such key"}
 	if hint := elsewhere(schema); hint != "" {
 		f.hint = hint
@@ -288,4 +283,13 @@ func quotedList(values []string) string {
 		return strings.Join(quoted, "")
 	}
 	return strings.Join(quoted[:len(quoted)-1], ", ") + " or " + quoted[len(quoted)-1]
+}
+
+// shorten keeps a value from filling the screen.
+func shorten(s string) string {
+	const most = 60
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }

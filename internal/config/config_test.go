@@ -153,53 +153,6 @@ kind = "smtp"
 hosts = ["10.0.0.5"]
 `
 
-// TestEveryLaterKeyIsAnswered holds the table of later versions against a
-// configuration with each of them.
-func TestEveryLaterKeyIsAnswered(t *testing.T) {
-	for _, row := range notYet {
-		name := row.schema + " " + row.value
-		value := `"something"`
-		if row.value != "" {
-			value = strconv.Quote(row.value)
-		}
-		t.Run(name, func(t *testing.T) {
-			if problems := notYetProblems(with(row.schema, value)); len(problems) != 1 || problems[0].Severity != Error {
-				t.Errorf("%s = %s: %v", row.schema, value, problems)
-			}
-			if row.harmless == "" {
-				return
-			}
-			if _, problems := load("f", "/", []byte(with(row.schema, row.harmless)), testHost("gw.example.com")); HasErrors(problems) {
-				t.Errorf("%s = %s, which is harmless: %v", row.schema, row.harmless, problems)
-			}
-		})
-	}
-}
-
-func notYetProblems(text string) []Problem {
-	_, problems := load("f", "/", []byte(text), testHost("gw.example.com"))
-	return slices.DeleteFunc(problems, func(p Problem) bool { return p.Rule != string(ruleNotYet) })
-}
-
-// with puts a key into the smallest configuration.
-func with(schema, value string) string {
-	section, key, ok := strings.Cut(schema, ".")
-	switch {
-	case section == "filter":
-		return smallest + "\n[[filter]]\nname = \"x\"\nthen = \"mark\"\nwhen = { sender = \"a@b.example\" }\n" + key + " = " + value + "\n"
-	case !ok:
-		return smallest + "\n[" + section + "]\nsomething = " + value + "\n"
-	case section == "listener" || section == "domain" || section == "transport":
-		header := "[[" + section + "]]\n"
-		text := smallest
-		if key == "protocol" || key == "kind" {
-			text = strings.Replace(text, key+` = "smtp"`, "", 1)
-		}
-		return strings.Replace(text, header, header+key+" = "+value+"\n", 1)
-	}
-	return smallest + "\n[" + section + "]\n" + key + " = " + value + "\n"
-}
-
 func TestTheSmallestConfigurationHasAllDefaults(t *testing.T) {
 	dir := t.TempDir()
 	cfg, problems := load("gatepost.toml", dir, []byte(smallest), testHost("gw.example.com"))
@@ -256,7 +209,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		{"retry", cfg.Transports[0].Retry, defaults.Transports[0].Retry},
 		{"timeouts", cfg.Transports[0].Timeouts, defaults.Transports[0].Timeouts}, {"lookup", cfg.Transports[1].Lookup, Lookup{}},
 		{"store", cfg.Store, defaults.Store}, {"clamav", cfg.ClamAV, defaults.ClamAV}, {"bayes", cfg.Bayes, defaults.Bayes}, {"autolearn", *cfg.Bayes.Autolearn, Autolearn{12, -1}},
-		{"quarantine", cfg.Quarantine, defaults.Quarantine}, {"digest", *cfg.Quarantine.Digest, Digest{At: TimeOfDay(7 * time.Hour), From: cfg.Postmaster}},
+		{"quarantine", cfg.Quarantine, defaults.Quarantine}, {"history", cfg.History, defaults.History}, {"digest", *cfg.Quarantine.Digest, Digest{At: TimeOfDay(7 * time.Hour), From: cfg.Postmaster}},
 		{"flows", cfg.Listeners[0].Flows, Flows{}}, {"domain flows", cfg.Domains[0].Flows, DomainFlows{}},
 		{"filter", cfg.Filters[0], Filter{Direction: "any"}}, {"flow", cfg.Flows[0], Flow{Mode: "enforce"}},
 		{"users", cfg.Users, defaults.Users}, {"guard", cfg.Users.Guard, defaults.Users.Guard}, {"srs", cfg.SRS, defaults.SRS},

@@ -145,7 +145,6 @@ func reference(t *testing.T) string {
 		}
 	}
 	writeBlocks(&b, docs)
-	writeLater(&b)
 	writeRules(t, &b)
 	return b.String()
 }
@@ -265,20 +264,6 @@ func referenceType(t reflect.Type) string {
 		return "list of " + strings.TrimSuffix(strings.Replace(name+"s", "address and ports", "addresses and ports", 1), "")
 	}
 	return name
-}
-
-func writeLater(b *strings.Builder) {
-	b.WriteString(laterHead)
-	for _, l := range notYet {
-		name, harmless := code(l.schema), ""
-		if l.value != "" {
-			name += " = " + code(strconv.Quote(l.value))
-		}
-		if l.harmless != "" {
-			harmless = code(l.harmless)
-		}
-		fmt.Fprintf(b, "| %s | %s | %s |\n", name, l.what, harmless)
-	}
 }
 
 func writeRules(t *testing.T, b *strings.Builder) {
@@ -418,16 +403,6 @@ holds; after "no such user" and "can't tell" the next one is asked.
 (´processing = "queued"´), the quarantine takes what would be refused.
 `,
 }
-
-const laterHead = `
-## Keys of later versions
-
-Gatepost knows these keys and refuses them, so that nobody believes in a protection that is not there yet. Where a value is given,
-that value asks for nothing and is accepted.
-
-| key | needs | accepted |
-|---|---|---|
-`
 
 const rulesHead = `
 ## What is checked

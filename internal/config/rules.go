@@ -10,7 +10,6 @@ const (
 	ruleSyntax       rule = "syntax"        // the file is not TOML; only the first such place is found
 	ruleDuplicateKey rule = "duplicate-key" // a key or table stands in the file twice
 	ruleUnknownKey   rule = "unknown-key"   // there is no such key
-	ruleNotYet       rule = "not-yet"       // a later version will have it, this one does not
 	ruleWrongType    rule = "wrong-type"    // a number stands for a string, or the like
 	ruleRequired     rule = "required"      // a key that must be set is missing or empty
 	ruleBadSize      rule = "bad-size"      // not a size

@@ -40,15 +40,6 @@ func (b *binder) scalar(v reflect.Value, n *node, k key, s scope, p *place) {
 		b.wrongType(n, v.Type(), s, p)
 		return
 	}
-	if row := notYetValue(s.schema, n.text); row != nil {
-		p.bad = true
-		// What refers to it can still say more; there will be no Config.
-		setScalar(v, n.text, k, b.dir)
-		f := row.fault()
-		f.hint = "this version has " + quotedList(strings.Split(k.tag.Get("enum"), ","))
-		b.problem(n.pos, s.path, f)
-		return
-	}
 	if f := checkText(n, k); f != nil {
 		p.bad = true
 		b.problem(n.pos, s.path, f)

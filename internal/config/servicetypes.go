@@ -43,6 +43,19 @@ type Quarantine struct {
 	NoticeFrom mail.Address `toml:"notice_from" default:"(the postmaster)" example:"helpdesk@example.com"`
 }
 
+// History is how long, and how much, is kept of what happened: events of sessions,
+// messages and deliveries, see docs/history.md.
+type History struct {
+	// Age at which events are forgotten.
+	Keep time.Duration `toml:"keep" default:"90d" min:"1h" max:"3650d"`
+	// What they may take on the disk, or in the database. Above it the oldest go before
+	// their time. Some 200 bytes an event.
+	MaxSize Size `toml:"max_size" default:"10GiB" min:"16MiB"`
+	// What may wait in the spool while the database is away. Above it the oldest of these
+	// are lost, and metrics and log say so.
+	MaxBacklog Size `toml:"max_backlog" default:"256MiB" min:"1MiB" max:"64GiB"`
+}
+
 // Digest is the daily mail about the quarantine.
 type Digest struct {
 	// When it is sent, in this host's time zone.

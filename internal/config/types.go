@@ -43,6 +43,7 @@ type Config struct {
 	ClamAV     ClamAV     `toml:"clamav"`
 	Bayes      Bayes      `toml:"bayes"`
 	Quarantine Quarantine `toml:"quarantine"`
+	History    History    `toml:"history"`
 	Users      Users      `toml:"users"`
 	Rewrite    Rewrite    `toml:"rewrite"`
 	SRS        SRS        `toml:"srs"`
