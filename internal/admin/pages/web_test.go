@@ -34,6 +34,7 @@ type web struct {
 	t        testing.TB
 	accounts *accounts.Accounts
 	server   *admin.Server
+	gate     *admin.Gate
 	handler  http.Handler
 }
 
@@ -78,6 +79,7 @@ func open(t testing.TB, change ...func(*admin.GateConfig)) *web {
 	must(t, err)
 	site, err := pages.New(pages.Config{Gate: gate, Configuration: noConfiguration{}, Keys: noKeys{}})
 	must(t, err)
+	w.gate = gate
 	cfg := everything()
 	cfg.Accounts, cfg.Gate, cfg.Pages = w.accounts, gate, site
 	w.server, err = admin.New(cfg)
