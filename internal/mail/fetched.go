@@ -10,6 +10,10 @@ type Mailed struct {
 	UIDL string
 }
 
+// RulesClaimed stands in the place of Rules while a message only has its ID, and where
+// it was judged without knowing all: such a verdict never counts again.
+const RulesClaimed = "claimed"
+
 // Judged is what is remembered of a message that was fetched from a mailbox, so that
 // it is not judged again each time that a client fetches it.
 type Judged struct {
@@ -28,6 +32,8 @@ type Judged struct {
 	Allowed bool `json:"allowed,omitempty"`
 	// Notice is what the client gets in its place; nil where it passes.
 	Notice []byte `json:"notice,omitempty"`
+	// Edits are for one that passes changed.
+	Edits *Edits `json:"edits,omitempty"`
 	// Size is the original's in bytes.
 	Size int64 `json:"size"`
 	// Seen is when it was judged.

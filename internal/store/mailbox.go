@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -40,9 +41,16 @@ func (s *Store) Mailbox(ctx context.Context, m mail.Mailed) (j *mail.Judged, ask
 // before. One that was released stays so while its content is the same.
 func (s *Store) RememberMailbox(ctx context.Context, entries []MailboxEntry) error {
 	err := s.write(ctx, func(ctx context.Context, c *conn) error {
-		now := millis(time.Now())
 		for i := range entries {
-			if err := rememberMailbox(ctx, c, &entries[i], now); err != nil {
+			e := &entries[i]
+			known, err := knownMailbox(ctx, c, e.Name)
+			if err != nil && !errors.Is(err, ErrNotFound) {
+				return err
+			}
+			if err == nil && known.Allowed && bytes.Equal(known.Hash, e.Judged.Hash) {
+				continue
+			}
+			if err := rememberMailbox(ctx, c, e); err != nil {
 				return err
 			}
 		}
@@ -54,20 +62,71 @@ func (s *Store) RememberMailbox(ctx context.Context, entries []MailboxEntry) err
 	return nil
 }
 
-func rememberMailbox(ctx context.Context, c *conn, e *MailboxEntry, now int64) error {
+// ClaimMailbox returns the ID under which a message is to be held: id, or the one that
+// it got when somebody judged the same content before. What is known of another content
+// of that name is forgotten. When it returns nil this is durable, so that nobody holds
+// the message under another ID.
+func (s *Store) ClaimMailbox(ctx context.Context, m mail.Mailed, hash []byte, id mail.ID) (mail.ID, error) {
+	claimed := id
+	err := s.write(ctx, func(ctx context.Context, c *conn) error {
+		e := MailboxEntry{Name: m, Judged: mail.Judged{Rules: mail.RulesClaimed, Hash: hash, Message: id, Seen: time.Now()}}
+		claimed = id
+		known, err := knownMailbox(ctx, c, m)
+		if errors.Is(err, ErrNotFound) {
+			if n, err := putMailbox(ctx, c, &e, "ON CONFLICT (server, account, uidl) DO NOTHING"); err != nil || n > 0 {
+				return err
+			}
+			known, err = knownMailbox(ctx, c, m) // another node was faster
+		}
+		if err != nil {
+			return err
+		}
+		if bytes.Equal(known.Hash, hash) && !known.Message.IsZero() {
+			claimed = known.Message
+			return nil
+		}
+		return rememberMailbox(ctx, c, &e)
+	})
+	if err != nil {
+		return mail.ID{}, fmt.Errorf("claim message in mailbox: %w", err)
+	}
+	return claimed, nil
+}
+
+// knownMailbox is what is remembered of a message; ErrNotFound for nothing.
+func knownMailbox(ctx context.Context, c *conn, m mail.Mailed) (*mail.Judged, error) {
+	var text []byte
+	m = cleanMailed(m)
+	err := c.row(ctx, "SELECT judged FROM mailbox WHERE server = ? AND account = ? AND uidl = ?", m.Server, m.User, m.UIDL).Scan(&text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	j := new(mail.Judged)
+	return j, json.Unmarshal(text, j)
+}
+
+func rememberMailbox(ctx context.Context, c *conn, e *MailboxEntry) error {
+	_, err := putMailbox(ctx, c, e, `ON CONFLICT (server, account, uidl) DO UPDATE
+		SET message = excluded.message, held = excluded.held, seen = excluded.seen, judged = excluded.judged`)
+	return err
+}
+
+// putMailbox adds a row, and returns how many it changed.
+func putMailbox(ctx context.Context, c *conn, e *MailboxEntry, onConflict string) (int64, error) {
 	text, err := json.Marshal(&e.Judged)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	held := 0
 	if e.Judged.Held {
 		held = 1
 	}
 	m := cleanMailed(e.Name)
-	_, err = c.exec(ctx, `INSERT INTO mailbox (server, account, uidl, message, held, seen, judged) VALUES (?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (server, account, uidl) DO UPDATE SET message = excluded.message, held = excluded.held, seen = excluded.seen, judged = excluded.judged`,
-		m.Server, m.User, m.UIDL, e.Judged.Message.String(), held, now, text)
-	return err
+	return c.exec(ctx, "INSERT INTO mailbox (server, account, uidl, message, held, seen, judged) VALUES (?, ?, ?, ?, ?, ?, ?) "+onConflict,
+		m.Server, m.User, m.UIDL, e.Judged.Message.String(), held, millis(time.Now()), text)
 }
 
 // TouchMailbox notes that somebody asked for a message.
@@ -105,7 +164,7 @@ func (s *Store) AllowMailbox(ctx context.Context, id mail.ID) ([]mail.Mailed, er
 		for i := range entries {
 			e := &entries[i]
 			e.Judged.Allowed, e.Judged.Notice = true, nil
-			if err := rememberMailbox(ctx, c, e, millis(time.Now())); err != nil {
+			if err := rememberMailbox(ctx, c, e); err != nil {
 				return err
 			}
 			names = append(names, e.Name)

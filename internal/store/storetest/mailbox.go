@@ -44,7 +44,52 @@ func mailboxes(t *testing.T, db *Database) {
 	if _, err := s.AllowMailbox(ctx, mail.NewID()); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("a message that nobody holds: %v", err)
 	}
+	// A judge who was slow does not take the release back, but other content has no part in it.
+	must(t, s.RememberMailbox(ctx, []store.MailboxEntry{{Name: one, Judged: held}}))
+	if got, _, err = s.Mailbox(ctx, one); err != nil || !got.Allowed {
+		t.Errorf("after it was judged again: %+v, %v", got, err)
+	}
+	held.Hash = []byte{3}
+	must(t, s.RememberMailbox(ctx, []store.MailboxEntry{{Name: one, Judged: held}}))
+	if got, _, err = s.Mailbox(ctx, one); err != nil || got.Allowed {
+		t.Errorf("other content: %+v, %v", got, err)
+	}
+	mailboxClaims(t, s)
 	mailboxExpiry(t, s)
+}
+
+func mailboxClaims(t *testing.T, s *store.Store) {
+	ctx := t.Context()
+	name := mail.Mailed{Server: "pop.example:110", User: "joe", UIDL: "claimed"}
+	ids := make(chan mail.ID, 8)
+	for range cap(ids) {
+		go func() {
+			id, err := s.ClaimMailbox(ctx, name, []byte{1}, mail.NewID())
+			if err != nil {
+				t.Error(err)
+			}
+			ids <- id
+		}()
+	}
+	first := <-ids
+	for range cap(ids) - 1 {
+		if id := <-ids; id != first {
+			t.Errorf("claimed as %s and %s", first, id)
+		}
+	}
+	got, _, err := s.Mailbox(ctx, name)
+	if err != nil || got.Rules != mail.RulesClaimed || got.Held || got.Message != first {
+		t.Errorf("claimed %+v, %v", got, err)
+	}
+	other := mail.NewID()
+	if id, err := s.ClaimMailbox(ctx, name, []byte{2}, other); err != nil || id != other {
+		t.Errorf("other content is claimed as %s, %v", id, err)
+	}
+	judged := mail.Judged{Rules: "r", Hash: []byte{2}, Message: other}
+	must(t, s.RememberMailbox(ctx, []store.MailboxEntry{{Name: name, Judged: judged}}))
+	if id, err := s.ClaimMailbox(ctx, name, []byte{2}, mail.NewID()); err != nil || id != other {
+		t.Errorf("what was judged as %s is claimed as %s, %v", other, id, err)
+	}
 }
 
 func mailboxExpiry(t *testing.T, s *store.Store) {
