@@ -56,11 +56,11 @@ func (s *session) auth(arg []byte) mail.Decision {
 // authenticate asks the hook.
 func (s *session) authenticate(user, password string) mail.Decision {
 	if !validUser(user) {
-		return s.loginFailed()
+		return s.loginFailed("")
 	}
 	d := s.set.hooks.Auth.Authenticate(s.srv.ctx, &s.sess, user, password)
 	if d.Act == mail.Reject {
-		s.loginFailed()
+		s.loginFailed(user)
 	}
 	d = s.decide(mail.StageAuth, d, defaults{mail.ReplyAuthOK, mail.ReplyAuthTempFail, mail.ReplyAuthFailed})
 	if d.Act == mail.Accept {
@@ -69,12 +69,14 @@ func (s *session) authenticate(user, password string) mail.Decision {
 		}
 		s.sess.User, s.sess.Senders = cmp.Or(d.User, user), d.Senders
 		s.limitLines()
+		s.noteLogin("", true)
 	}
 	return d
 }
 
 // loginFailed tells of a login that was refused, and is the usual answer.
-func (s *session) loginFailed() mail.Decision {
+func (s *session) loginFailed(user string) mail.Decision {
+	s.noteLogin(user, false)
 	if h := s.set.hooks.LoginFailed; h != nil {
 		h.LoginFailed(&s.sess)
 	}
@@ -106,7 +108,7 @@ func (x *exchange) plain() (user, password string, failed mail.Decision, ok bool
 	}
 	if parts[0] != "" && parts[0] != parts[1] {
 		// Nobody may act for somebody else.
-		return "", "", x.s.loginFailed(), false
+		return "", "", x.s.loginFailed(""), false
 	}
 	return parts[1], parts[2], mail.Decision{}, true
 }

@@ -83,6 +83,7 @@ func (s *session) admitNetwork() bool {
 // turnAway ends a session before its greeting. Before a TLS handshake there is no
 // way to say why.
 func (s *session) turnAway(key mail.ReplyKey) {
+	s.noteAway(key)
 	if s.set.TLS == TLSImplicit && !s.sess.TLS.Active() {
 		s.endBecause(s.srv.replies[key].String())
 		return

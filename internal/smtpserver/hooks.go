@@ -26,6 +26,8 @@ type Hooks struct {
 	// Refused and LoginFailed are told what a client did wrong, as it happens.
 	Refused     RefusedHook
 	LoginFailed LoginFailedHook
+	// History is told of refusals, logins and strange ends of sessions; nil: nobody.
+	History mail.Historian
 }
 
 // ConnectHook decides about a connection before the greeting, after the wait for

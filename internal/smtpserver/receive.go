@@ -78,7 +78,9 @@ func intakeReply(err error) mail.ReplyKey {
 func (r *receiver) refuse(s *session, reply mail.Reply) {
 	r.refusal, r.refusedAt = reply, s.waited
 	r.abort()
-	s.logRefusal(mail.StageContent, mail.Decision{Act: actOf(reply), Reply: reply})
+	d := mail.Decision{Act: actOf(reply), Reply: reply}
+	s.logRefusal(mail.StageContent, d)
+	s.noteRefusal(mail.StageContent, d)
 }
 
 // abort makes the intake forget the message.

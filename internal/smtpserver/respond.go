@@ -60,6 +60,7 @@ func (s *session) decide(stage mail.Stage, d mail.Decision, def defaults) mail.D
 	}
 	if d.Act != mail.Accept {
 		s.logRefusal(stage, d)
+		s.noteRefusal(stage, d)
 	}
 	return d
 }

@@ -218,6 +218,7 @@ func (s *Server) finished(sess *session) {
 // turnAway answers without a session. The send buffer of a new connection is
 // empty, so the write does not wait; a TLS client learns nothing but the close.
 func (s *Server) turnAway(conn net.Conn, set *settings, key mail.ReplyKey) {
+	s.noteAway(conn, set, key)
 	if set.TLS != TLSImplicit {
 		conn.SetWriteDeadline(time.Now().Add(time.Second))
 		r := s.replies[key]

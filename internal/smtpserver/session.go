@@ -42,6 +42,7 @@ type session struct {
 	asked string
 
 	faults, junk int // since the last accepted message
+	events       int // that the history was told
 	sum          Summary
 	// over is set when no more commands are to be read; linger tells close how.
 	over, linger, greeted bool
@@ -375,6 +376,7 @@ func (s *session) finish() {
 	s.log(slog.LevelInfo, "session ended", slog.String("client", s.sess.Client.String()), slog.String("helo", s.sess.Helo),
 		slog.String("reason", s.sum.Reason), slog.Int("messages", s.sum.Messages), slog.Int("errors", s.sum.Errors),
 		slog.Int64("bytes", s.sum.BytesIn), slog.Duration("duration", s.sum.Duration))
+	s.noteEnd()
 	if h := s.set.hooks.End; h != nil && s.greeted {
 		defer func() {
 			if p := recover(); p != nil {
