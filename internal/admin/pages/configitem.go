@@ -283,30 +283,27 @@ func (c *configPages) editItem(w http.ResponseWriter, r *http.Request, a *admin.
 		c.itemPage(w, r, a, c.item(d, s, index), err)
 		return
 	}
-	x := &item{Section: *s, Index: index}
 	switch {
 	case done && !d.Changed():
-		c.back(w, r, x.Back(), "config-discarded")
+		c.back(w, r, (&item{Section: *s, Index: index}).Back(), "config-discarded")
 	case done:
-		c.checkItem(w, r, a, d, s, index)
+		c.checkItem(w, r, a, c.item(d, s, index))
 	default:
 		c.itemPage(w, r, a, c.item(d, s, index), nil)
 	}
 }
 
 // checkItem goes on to the review, or back to the form with what is wrong.
-func (c *configPages) checkItem(w http.ResponseWriter, r *http.Request, a *admin.Actor, d *draft, s *config.SchemaSection, index string) {
-	checked, err := c.config.Check(d.change())
+func (c *configPages) checkItem(w http.ResponseWriter, r *http.Request, a *admin.Actor, x *item) {
+	checked, err := c.config.Check(x.change())
 	if err != nil {
 		c.failed(w, r, a, err)
 		return
 	}
-	back := (&item{Section: *s, Index: index}).Back()
 	if checked.OK || r.PostFormValue("do") != "review" {
-		c.review(w, r, a, d.change(), back)
+		c.review(w, r, a, x.change(), x.Back())
 		return
 	}
-	x := c.item(d, s, index)
 	x.Problems = blame(x.Fields, x.prefix, checked.Problems)
 	x.Problems = blame(x.More, x.prefix, x.Problems)
 	for i := range x.Blocks {
