@@ -48,6 +48,8 @@ var rooms = []room{
 	{pattern: "internal/smtpclient/sinktest", level: levelTools, users: []string{}, why: "it is for tests"},
 	{pattern: "internal/dns/...", level: levelTools, why: "tools do not know what they are used for"},
 	{pattern: "internal/dkim", level: levelTools, why: "tools do not know what they are used for"},
+	{pattern: "internal/mtasts", level: levelTools, why: "tools do not know what they are used for"},
+	{pattern: "internal/tlsrpt", level: levelTools, why: "tools do not know what they are used for"},
 	{pattern: "internal/intercept", level: levelTools, why: "tools do not know what they are used for"},
 	{pattern: "internal/firewall", level: levelTools, why: "tools do not know what they are used for"},
 	{pattern: "internal/recipients", level: levelTools, why: "tools do not know what they are used for"},

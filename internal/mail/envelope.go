@@ -107,6 +107,9 @@ type Envelope struct {
 	Body       BodyKind `json:"body,omitempty"`
 	SMTPUTF8   bool     `json:"smtputf8,omitempty"`
 	RequireTLS bool     `json:"requiretls,omitempty"` // RFC 8689
+	// TLSOptional says that the message goes without TLS rather than not at all: it is
+	// our own report about TLS that fails (RFC 8460 §3).
+	TLSOptional bool `json:"tls_optional,omitempty"`
 	// PRDR says that the client takes an answer for each recipient at the end of
 	// data (draft-hall-prdr).
 	PRDR bool `json:"prdr,omitempty"`

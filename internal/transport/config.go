@@ -116,6 +116,10 @@ type Deps struct {
 	Signers []Signer
 	// Sealer seals what is passed on for others; nil: nothing is.
 	Sealer Sealer
+	// STS knows how domains want to be mailed, for mx; nil: nobody asks.
+	STS STS
+	// Reports collects how sessions with the exchangers of domains began; nil: nobody.
+	Reports Reports
 	// Observer is told of signatures, seals and encryption; nil: nobody.
 	Observer Observer
 	Log      *slog.Logger

@@ -11,6 +11,7 @@ import (
 	"fmt"
 
 	"gatepost/internal/dns"
+	"gatepost/internal/tlsrpt"
 )
 
 // Values of TLSA records, RFC 6698 §2.1.
@@ -39,15 +40,19 @@ func (p *policy) dane(ctx context.Context, h hop) (plan, error) {
 	records, authentic, err := p.resolver.TLSA(ctx, fmt.Sprintf("_%d._tcp.%s", h.port, h.target.Name))
 	if err != nil && !dns.IsNotFound(err) {
 		// RFC 7672 §2.1: who can suppress the records could otherwise downgrade us.
-		return plan{}, tlsError(err)
+		return plan{by: string(TLSDANE), why: "the TLSA records of " + h.target.Name, policy: tlsrpt.Policy{Type: tlsrpt.TLSA, MXHosts: []string{h.target.Name}}},
+			tlsError(err)
 	}
 	if err != nil || !authentic || len(records) == 0 {
 		return plan{}, nil
 	}
+	found := plan{mandatory: true, by: string(TLSDANE), why: "DANE, by the TLSA records of " + h.target.Name,
+		policy: tlsrpt.Policy{Type: tlsrpt.TLSA, Strings: recordTexts(records), MXHosts: []string{h.target.Name}}}
 	usable := usableRecords(records)
 	if len(usable) == 0 {
 		// RFC 7672 §2.2: TLS all the same, though nothing can be checked.
-		return plan{cfg: p.unverified(h), mandatory: true}, nil
+		found.cfg = p.unverified(h)
+		return found, nil
 	}
 	cfg := p.unverified(h)
 	// RFC 7672 §8.1: the server may choose its certificate by the name it is asked for.
@@ -59,8 +64,21 @@ func (p *policy) dane(ctx context.Context, h hop) (plan, error) {
 	cfg.VerifyConnection = func(s tls.ConnectionState) error {
 		return verifyDANE(s.PeerCertificates, usable, names)
 	}
-	return plan{cfg: cfg, mandatory: true, verified: true}, nil
+	found.cfg, found.verified = cfg, true
+	return found, nil
 }
+
+// recordTexts are records as a report shows them.
+func recordTexts(records []dns.TLSA) []string {
+	var texts []string
+	for _, r := range records[:min(len(records), maxReported)] {
+		texts = append(texts, fmt.Sprintf("%d %d %d %X", r.Usage, r.Selector, r.Matching, r.Data[:min(len(r.Data), sha512.Size)]))
+	}
+	return texts
+}
+
+// maxReported is how many records of one host a report shows.
+const maxReported = 10
 
 // usableRecords leaves out what RFC 7672 §3.1.3 tells clients not to use, and
 // what we do not know.

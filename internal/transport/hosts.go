@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"gatepost/internal/mail"
+	"gatepost/internal/mtasts"
 	"gatepost/internal/smtpclient"
 )
 
@@ -31,6 +32,11 @@ type hop struct {
 	// they come from; the zero Addr stands for ours.
 	implicit bool
 	from     netip.Addr
+	// sts is the MTA-STS policy of domain; nil: it has none.
+	sts *mtasts.Policy
+	// lax says that the message goes without TLS rather than not at all, whatever the
+	// domain wants (RFC 8460 §3: a report about TLS that fails).
+	lax bool
 }
 
 // local reports that the hop is a socket of this machine that no network sees.

@@ -12,6 +12,8 @@ import (
 
 	"gatepost/internal/dns"
 	"gatepost/internal/mail"
+	"gatepost/internal/mtasts"
+	"gatepost/internal/tlsrpt"
 )
 
 // mxTransport delivers to the mail exchangers of a domain.
@@ -23,6 +25,7 @@ type mxTransport struct {
 	own      []netip.AddrPort
 	// local are this machine's addresses, for listeners on all of them.
 	local []netip.Addr
+	sts   STS // nil: nobody asks
 }
 
 // maxExchangers bounds how many exchangers of one domain are looked at.
@@ -36,7 +39,7 @@ func newMX(cfg Config, deps Deps) (Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &mxTransport{relay: r, resolver: deps.Resolver, hostname: cfg.Hostname, port: cfg.Port, own: cfg.Own}
+	t := &mxTransport{relay: r, resolver: deps.Resolver, hostname: cfg.Hostname, port: cfg.Port, own: cfg.Own, sts: deps.STS}
 	for _, own := range cfg.Own {
 		if own.Addr().IsUnspecified() {
 			if t.local, err = machineAddresses(); err != nil {
@@ -109,8 +112,22 @@ func (t *mxTransport) toDomain(ctx context.Context, d *mail.Delivery) []mail.Out
 		domain = d.Recipients[0].Address.Domain
 	}
 	return t.relay.deliver(ctx, d, func(ctx context.Context) route {
-		return restedLast(t.relay.pool, t.route(ctx, domain))
+		way := restedLast(t.relay.pool, t.route(ctx, domain))
+		if t.sts == nil {
+			return way
+		}
+		return withPolicy(way, t.policyOf(ctx, domain))
 	})
+}
+
+// policyOf is the MTA-STS policy of a domain. That one which is announced cannot be had
+// is for its owner to know.
+func (t *mxTransport) policyOf(ctx context.Context, domain string) *mtasts.Policy {
+	found := t.sts.Policy(ctx, domain)
+	if found.Err != nil && t.relay.reports != nil {
+		t.relay.reports.Note(tlsrpt.Session{Domain: domain, Policy: tlsrpt.Policy{Type: tlsrpt.STS}, Failure: tlsrpt.Failure{Type: string(found.Err.Kind), Reason: found.Err.Err.Error()}})
+	}
+	return found.Policy
 }
 
 var errOwn = errors.New("this host is the best mail exchanger of the domain")

@@ -3,7 +3,6 @@ package transport
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -15,13 +14,14 @@ import (
 // relay takes messages to next hops that speak SMTP or LMTP. The kinds differ in
 // the route that they give it.
 type relay struct {
-	cfg    Config
-	dialer *smtpclient.Dialer
-	pool   *pool
-	policy *policy
-	marks  *Marks
-	watch  Observer
-	log    *slog.Logger
+	cfg     Config
+	dialer  *smtpclient.Dialer
+	pool    *pool
+	policy  *policy
+	marks   *Marks
+	watch   Observer
+	reports Reports // nil: nobody
+	log     *slog.Logger
 	// dialFrom connects from an address that is not ours.
 	dialFrom func(ctx context.Context, from netip.Addr, network, address string) (net.Conn, error)
 }
@@ -38,7 +38,7 @@ func newRelay(cfg Config, deps Deps, p *pool) (*relay, error) {
 		Timeouts: cfg.Timeouts,
 		Dial:     deps.Dial,
 	})
-	return &relay{cfg: cfg, dialer: dialer, pool: p, policy: pol, marks: NewMarks(cfg.Name, deps), watch: deps.Observer, log: deps.Log, dialFrom: deps.DialFrom}, nil
+	return &relay{cfg: cfg, dialer: dialer, pool: p, policy: pol, marks: NewMarks(cfg.Name, deps), watch: deps.Observer, reports: deps.Reports, log: deps.Log, dialFrom: deps.DialFrom}, nil
 }
 
 // deliver tries one hop after the other until every recipient has an answer.
@@ -74,6 +74,7 @@ func (r *relay) deliver(ctx context.Context, d *mail.Delivery, way func(context.
 // to be dead, or that takes no more messages, is replaced by a new one, once.
 func (r *relay) attempt(ctx context.Context, j *job, h hop) {
 	strict := j.strict(h)
+	h.lax = j.env.TLSOptional
 	for _, fresh := range []bool{false, true} {
 		s, err := r.session(ctx, h, strict, fresh)
 		if err != nil {
@@ -142,58 +143,6 @@ func (r *relay) session(ctx context.Context, h hop, strict, fresh bool) (*sessio
 	}
 	r.pool.succeeded(h.target.Address)
 	return &session{conn: conn, address: h.target.Address, class: class, note: note}, nil
-}
-
-// open starts a session: connect, greet, TLS by the policy, login.
-func (r *relay) open(ctx context.Context, h hop, strict bool) (conn *smtpclient.Conn, note string, err error) {
-	p, err := r.policy.plan(ctx, h, strict)
-	if err != nil {
-		return nil, "", err
-	}
-	o := r.opening(h)
-	if h.implicit {
-		if p.cfg == nil {
-			p.cfg = r.policy.unverified(h) // nothing else is spoken there
-		}
-		o.TLS, o.Verified = p.cfg, p.verified
-	}
-	conn, err = r.dialer.Open(ctx, h.target, o)
-	if err != nil {
-		return nil, "", err
-	}
-	if p.cfg != nil && !h.implicit && (p.mandatory || conn.Extensions().StartTLS) {
-		if conn, note, err = r.encrypt(ctx, h, conn, p); err != nil {
-			return nil, "", err
-		}
-	}
-	if r.cfg.Auth != nil {
-		if err := conn.Auth(ctx, *r.cfg.Auth); err != nil {
-			conn.Leave()
-			return nil, "", err
-		}
-	}
-	return conn, note, nil
-}
-
-// encrypt does STARTTLS. Where TLS is only an opportunity and fails, it goes on
-// in clear text: on the same connection if that still works, else on a new one.
-func (r *relay) encrypt(ctx context.Context, h hop, conn *smtpclient.Conn, p plan) (*smtpclient.Conn, string, error) {
-	err := conn.StartTLS(ctx, p.cfg, p.verified)
-	if err == nil {
-		return conn, "", nil
-	}
-	if p.mandatory || ctx.Err() != nil {
-		conn.Leave()
-		return nil, "", err
-	}
-	r.log.WarnContext(ctx, "TLS failed, going on in clear text", "host", h.target.String(), "error", err)
-	note := fmt.Sprintf("sent in clear text because TLS failed: %v", err)
-	if conn.Usable() {
-		return conn, note, nil
-	}
-	conn.Close()
-	conn, err = r.dialer.Open(ctx, h.target, r.opening(h))
-	return conn, note, err
 }
 
 // opening is how conversations with the hop begin.

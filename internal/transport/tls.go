@@ -11,6 +11,7 @@ import (
 
 	"gatepost/internal/mail"
 	"gatepost/internal/smtpclient"
+	"gatepost/internal/tlsrpt"
 )
 
 // policy makes the TLS plans of a transport.
@@ -28,6 +29,14 @@ type plan struct {
 	cfg *tls.Config
 	// mandatory means: or no mail. verified means that cfg checks the certificate.
 	mandatory, verified bool
+	// by is what asks for it, as metrics count it; why says the same to people, "" where
+	// that is the configuration of the transport.
+	by, why string
+	// policy is what a report to the domain says was applied.
+	policy tlsrpt.Policy
+	// checked is what a certificate is worth that does not have to be worth anything;
+	// nil: nobody looks.
+	checked func() error
 }
 
 // sessionTickets is how many next hops' TLS sessions are remembered.
@@ -82,8 +91,13 @@ func (p *policy) class(h hop, strict bool) string {
 	if h.from.IsValid() {
 		class = "from " + h.from.String() + " " + class
 	}
-	if strict {
+	switch {
+	case strict:
 		class = "verified " + class
+	case h.lax:
+		class = "lax " + class
+	case p.heeds(h) && h.sts.Enforced():
+		class = "mta-sts " + class
 	}
 	return class
 }
@@ -92,21 +106,40 @@ func (p *policy) class(h hop, strict bool) string {
 // for a verified certificate whatever the mode (RFC 8689 §4.2.1).
 func (p *policy) plan(ctx context.Context, h hop, strict bool) (plan, error) {
 	if h.local() && !strict && (p.mode == TLSOpportunistic || p.mode == TLSDANE) {
-		return plan{}, nil
+		return plan{by: string(TLSOff)}, nil
 	}
+	if h.lax && !strict && p.mode != TLSOff {
+		return plan{cfg: p.unverified(h), by: string(TLSOpportunistic), policy: tlsrpt.NoPolicy()}, nil
+	}
+	var found plan
 	if p.mode == TLSDANE {
-		found, err := p.dane(ctx, h)
-		if err != nil || found.mandatory && (found.verified || !strict) {
+		var err error
+		if found, err = p.dane(ctx, h); err != nil || found.mandatory && found.verified {
+			// RFC 8461 §2: MTA-STS must not overrule what DANE says.
 			return found, err
 		}
 	}
-	switch {
-	case p.mode == TLSVerify || strict:
-		return plan{cfg: p.verifying(h), mandatory: true, verified: true}, nil
-	case p.mode == TLSOff:
-		return plan{}, nil
+	if p.heeds(h) && !strict {
+		asked, err := p.sts(h)
+		if err != nil || asked.mandatory || asked.cfg != nil && !found.mandatory {
+			return asked, err
+		}
 	}
-	return plan{cfg: p.unverified(h), mandatory: p.mode == TLSRequire}, nil
+	switch {
+	case strict:
+		return plan{cfg: p.verifying(h), mandatory: true, verified: true, by: "requiretls", why: "REQUIRETLS", policy: tlsrpt.NoPolicy()}, nil
+	case found.mandatory:
+		return found, nil
+	case p.mode == TLSVerify:
+		return plan{cfg: p.verifying(h), mandatory: true, verified: true, by: string(p.mode), policy: tlsrpt.NoPolicy()}, nil
+	case p.mode == TLSOff:
+		return plan{by: string(TLSOff)}, nil
+	}
+	by := p.mode
+	if by == TLSDANE {
+		by = TLSOpportunistic // there are no records
+	}
+	return plan{cfg: p.unverified(h), mandatory: p.mode == TLSRequire, by: string(by), policy: tlsrpt.NoPolicy()}, nil
 }
 
 // base is the configuration that all modes share.
