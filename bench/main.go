@@ -22,7 +22,8 @@
 // before content beside Postfix with postscreen.
 //
 // The part proxy is about servers that pass mail through and store nothing: Gatepost
-// beside nginx and, where it is installed, Haraka.
+// beside nginx and, where it is installed, Haraka. The part pop3 fetches mail from a
+// Dovecot through Gatepost, through nginx, and straight.
 //
 // See docs/benchmarks.md.
 package main
@@ -59,7 +60,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.gatepost, "gatepost", "bin/gatepost", "binary to measure")
 	flag.StringVar(&o.dir, "dir", ".scratch/bench", "directory for spools and logs; it should be on the disk that a server would use")
-	flag.StringVar(&o.only, "only", "", "comma-separated parts to run: relay, scan, connect, proxy, idle, slow, mixed, large, queue; default all")
+	flag.StringVar(&o.only, "only", "", "comma-separated parts to run: relay, scan, connect, proxy, proxyidle, pop3, idle, slow, mixed, large, queue; default all")
 	flag.StringVar(&o.mail, "mail", "", "directory of raw messages, or pattern of their files, for the part scan; default generated ones")
 	flag.StringVar(&o.spam, "spam", "", "the same for spam, which is only learned from")
 	flag.StringVar(&o.haraka, "haraka", "", "directory of an installed Haraka (node_modules/Haraka) for the part proxy; without it Haraka is left out")
@@ -92,7 +93,7 @@ func run(ctx context.Context, o options) error {
 		name string
 		run  func(context.Context) error
 	}{
-		{"relay", b.relay}, {"scan", b.scan}, {"connect", b.connect}, {"proxy", b.proxy}, {"idle", b.idleSessions}, {"slow", b.slowSessions}, {"mixed", b.mixedSizes},
+		{"relay", b.relay}, {"scan", b.scan}, {"connect", b.connect}, {"proxy", b.proxy}, {"proxyidle", b.proxySessionsOpen}, {"pop3", b.pop3}, {"idle", b.idleSessions}, {"slow", b.slowSessions}, {"mixed", b.mixedSizes},
 		{"large", b.largeMessages}, {"queue", b.longQueue},
 	}
 	var errs []error

@@ -27,7 +27,7 @@ func (b *bench) startSink() (*mailSink, error) {
 	if err := os.RemoveAll(s.output); err != nil {
 		return nil, fmt.Errorf("remove old count: %w", err)
 	}
-	args := []string{"/usr/sbin/smtp-sink", "-c"}
+	args := []string{"/usr/sbin/smtp-sink", "-c", "-m", "5000"}
 	if os.Getuid() == 0 {
 		args = append(args, "-u", "root")
 	}

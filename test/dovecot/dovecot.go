@@ -45,8 +45,9 @@ type Config struct {
 type Instance struct {
 	// Addr is where it speaks POP3, Secure POP3S ("" without a certificate).
 	Addr, Secure string
+	// Dir is its directory.
+	Dir string
 
-	dir  string
 	uid  int
 	cmd  *exec.Cmd
 	done chan struct{}
@@ -105,7 +106,7 @@ func New(c Config) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Instance{Addr: net.JoinHostPort("127.0.0.1", plain), dir: c.Dir}
+	p := &Instance{Addr: net.JoinHostPort("127.0.0.1", plain), Dir: c.Dir}
 	if p.uid, err = strconv.Atoi(owner.Uid); err != nil {
 		return nil, fmt.Errorf("read the user for mailboxes: %w", err)
 	}
@@ -136,7 +137,7 @@ func New(c Config) (*Instance, error) {
 }
 
 func (p *Instance) makeMailbox(user string) error {
-	box := filepath.Join(p.dir, "mail", user)
+	box := filepath.Join(p.Dir, "mail", user)
 	for _, dir := range []string{box, filepath.Join(box, "new"), filepath.Join(box, "cur"), filepath.Join(box, "tmp")} {
 		err := os.MkdirAll(dir, 0o700)
 		if err == nil {
@@ -146,7 +147,7 @@ func (p *Instance) makeMailbox(user string) error {
 			return fmt.Errorf("make mailbox: %w", err)
 		}
 	}
-	return os.Chmod(filepath.Join(p.dir, "mail"), 0o755)
+	return os.Chmod(filepath.Join(p.Dir, "mail"), 0o755)
 }
 
 // base is the configuration but for TLS. Limits that stand for abuse control are
@@ -208,7 +209,7 @@ func freePort() (string, error) {
 // Put puts a message into a user's mailbox, byte for byte, as a file in new/. The
 // messages are served in the order of their names.
 func (p *Instance) Put(user, name string, message []byte) error {
-	file := filepath.Join(p.dir, "mail", user, "new", name)
+	file := filepath.Join(p.Dir, "mail", user, "new", name)
 	err := os.WriteFile(file, message, 0o600)
 	if err == nil {
 		err = os.Chown(file, p.uid, -1)
@@ -223,7 +224,7 @@ func (p *Instance) Put(user, name string, message []byte) error {
 func (p *Instance) Held(user string) (int, error) {
 	n := 0
 	for _, sub := range []string{"new", "cur"} {
-		files, err := os.ReadDir(filepath.Join(p.dir, "mail", user, sub))
+		files, err := os.ReadDir(filepath.Join(p.Dir, "mail", user, sub))
 		if err != nil {
 			return 0, fmt.Errorf("count messages: %w", err)
 		}
@@ -237,7 +238,7 @@ func (p *Instance) Pid() int { return p.cmd.Process.Pid }
 
 // Start starts it and returns when it greets.
 func (p *Instance) Start() error {
-	p.cmd = exec.Command(peer.Find("dovecot"), "-F", "-c", filepath.Join(p.dir, "dovecot.conf"))
+	p.cmd = exec.Command(peer.Find("dovecot"), "-F", "-c", filepath.Join(p.Dir, "dovecot.conf"))
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
 		return fmt.Errorf("start Dovecot: %w", err)
@@ -254,7 +255,7 @@ func (p *Instance) Start() error {
 		}
 		select {
 		case <-p.done:
-			text, _ := os.ReadFile(filepath.Join(p.dir, "log"))
+			text, _ := os.ReadFile(filepath.Join(p.Dir, "log"))
 			return fmt.Errorf("start Dovecot: it ended: %s", text)
 		case <-time.After(20 * time.Millisecond):
 		}
