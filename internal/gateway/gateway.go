@@ -62,6 +62,8 @@ type Config struct {
 	WaitLog *slog.Logger
 	// Traffic gets one line for each message (smtp_proxy.log).
 	Traffic TrafficLog
+	// History is told what becomes of each message; nil: nobody.
+	History History
 	// MaxHops is how many Received fields a message may carry; default 50.
 	MaxHops int
 	// MaxHeaderSize bounds the header section in bytes; default 1 MiB.
@@ -113,6 +115,9 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, errors.New("make gateway: no hostname")
 	case cfg.Spool == nil || cfg.Queue == nil || cfg.Router == nil || cfg.Log == nil || cfg.Traffic == nil:
 		return nil, errors.New("make gateway: a part is missing")
+	}
+	if cfg.History == nil {
+		cfg.History = noHistory{}
 	}
 	if cfg.WaitLog == nil {
 		cfg.WaitLog = cfg.Log

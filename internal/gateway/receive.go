@@ -18,6 +18,8 @@ type Intake struct {
 	body *spool.Writer
 	// answers are the replies for each recipient, where the client takes them.
 	answers []mail.Reply
+	// passed is what became of those to whom it was passed on.
+	passed live
 }
 
 // Open prepares the spool for the message of env, at DATA or the first BDAT.
@@ -89,16 +91,18 @@ func (in *Intake) keep(ctx context.Context, m mail.Message, items []*mail.QueueI
 	if err := ctx.Err(); err != nil {
 		return in.g.refused(in, mail.Decision{Act: mail.Defer, Reply: mail.ReplyShuttingDown.Reply(), Reason: err.Error()})
 	}
+	reply := mail.ReplyQueued.Reply().WithID(in.env.ID)
 	if len(items) == 0 {
 		in.body.Abort()
-		return in.g.accepted(in, mail.ReplyQueued.Reply().WithID(in.env.ID))
+		in.g.cfg.History.Note(in.told(mail.Decision{}, reply, nil))
+		return in.g.accepted(in, reply)
 	}
 	// 250 means safe: from here on the message survives a crash, or was never taken.
-	if err := in.body.Commit(in.env, items); err != nil {
+	if err := in.commit(items, reply); err != nil {
 		return in.g.refused(in, deferral(err))
 	}
 	in.g.cfg.Queue.Add(m, items)
-	return in.g.accepted(in, mail.ReplyQueued.Reply().WithID(in.env.ID))
+	return in.g.accepted(in, reply)
 }
 
 // keepForLater makes the message durable for the scanner.
@@ -193,5 +197,6 @@ func (g *Gateway) refused(in *Intake, d mail.Decision, passed ...mail.Outcome) m
 		reply = reply.WithID(in.env.ID)
 	}
 	g.cfg.Traffic.SMTPTransaction(in.env, d, reply, time.Since(in.env.Received), passed...)
+	g.cfg.History.Note(in.told(d, reply, nil))
 	return reply
 }

@@ -45,7 +45,7 @@ func (g *Gateway) Release(ctx context.Context, env *mail.Envelope, body mail.Bod
 		return mail.ID{}, fmt.Errorf("rewrite released message: %s", d.Reason)
 	}
 	items := split(&fresh)
-	if err := w.Commit(&fresh, items); err != nil {
+	if err := g.commitOwn(w, &fresh, items); err != nil {
 		return mail.ID{}, fmt.Errorf("spool released message: %w", err)
 	}
 	g.cfg.Queue.Add(m, items)

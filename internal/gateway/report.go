@@ -54,7 +54,7 @@ func (g *Gateway) submit(rcpt mail.Recipient, report io.Reader) error {
 	}
 	m := mail.Message{Envelope: env, Body: w.Body()}
 	items := split(env)
-	if err := w.Commit(env, items); err != nil {
+	if err := g.commitOwn(w, env, items); err != nil {
 		return fmt.Errorf("spool report: %w", err)
 	}
 	g.cfg.Queue.Add(m, items)

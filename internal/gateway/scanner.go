@@ -158,6 +158,7 @@ func condemn(env *mail.Envelope, reason string) {
 // resolve makes what was decided durable.
 func (s *Scanner) resolve(g *Gateway, m mail.Message, items []*mail.QueueItem) mail.Outcome {
 	env := m.Envelope
+	g.noteScanned(env, items)
 	if len(items) > 0 {
 		if err := s.cfg.Spool.Extend(env, items); err != nil {
 			return later(err)

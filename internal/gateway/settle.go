@@ -29,6 +29,7 @@ func (in *Intake) finish(ctx context.Context, m mail.Message, header *message.He
 	if len(passed) == 0 {
 		return in.keep(ctx, m, in.g.plan(m, header, seen, 1))
 	}
+	in.passed = passed
 	refused := in.g.settle(in, passed)
 	if refused.Act != mail.Accept {
 		return in.g.refused(in, refused, passed.outcomes()...)
@@ -36,11 +37,12 @@ func (in *Intake) finish(ctx context.Context, m mail.Message, header *message.He
 	items := in.g.planLive(m, header, seen, passed)
 	if len(items) == 0 {
 		in.body.Abort()
+		in.g.cfg.History.Note(in.told(mail.Decision{}, passed.words(in.env), nil))
 		return in.g.accepted(in, passed.words(in.env), passed.outcomes()...)
 	}
 	// From here on it is too late to tell the client to come again because we are
 	// stopping.
-	if err := in.body.Commit(in.env, items); err != nil {
+	if err := in.commit(items, passed.words(in.env)); err != nil {
 		in.g.cfg.Log.Error("a message that upstreams took is not durable for others: possible duplicate", "id", in.env.ID.String(), "error", err)
 		return in.g.refused(in, deferral(err), passed.outcomes()...)
 	}
