@@ -10,6 +10,7 @@
 package mailbox
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -24,6 +25,7 @@ import (
 type Store interface {
 	Mailbox(ctx context.Context, m mail.Mailed) (*mail.Judged, time.Time, error)
 	RememberMailbox(ctx context.Context, entries []store.MailboxEntry) error
+	ClaimMailbox(ctx context.Context, m mail.Mailed, hash []byte, id mail.ID) (mail.ID, error)
 	TouchMailbox(ctx context.Context, m mail.Mailed) error
 	AllowMailbox(ctx context.Context, id mail.ID) ([]mail.Mailed, error)
 	ExpireMailbox(ctx context.Context, before time.Time, most int64) (int64, error)
@@ -45,10 +47,10 @@ type Config struct {
 // Memory may be used by any number of goroutines.
 type Memory struct {
 	cfg Config
-	// later is what is to be written by Run; where it is full, it is forgotten.
-	later chan store.MailboxEntry
+	mu  sync.Mutex // guards what follows; not held across I/O
+	// later is what is to be written by Run; where there is too much, it is forgotten.
+	later map[mail.Mailed]*mail.Judged
 	// touched are names that were asked for, until Run writes that down.
-	mu      sync.Mutex
 	touched map[mail.Mailed]struct{}
 }
 
@@ -79,11 +81,14 @@ func New(cfg Config) (*Memory, error) {
 	if cfg.Patience <= 0 {
 		cfg.Patience = 5 * time.Second
 	}
-	return &Memory{cfg: cfg, later: make(chan store.MailboxEntry, maxWaiting), touched: make(map[mail.Mailed]struct{})}, nil
+	return &Memory{cfg: cfg, later: make(map[mail.Mailed]*mail.Judged), touched: make(map[mail.Mailed]struct{})}, nil
 }
 
 // Recall returns what is remembered of a message.
 func (m *Memory) Recall(ctx context.Context, name mail.Mailed) (*mail.Judged, bool) {
+	if j := m.waiting(name); j != nil {
+		return j, true
+	}
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.Patience)
 	defer cancel()
 	j, asked, err := m.cfg.Store.Mailbox(ctx, name)
@@ -100,6 +105,13 @@ func (m *Memory) Recall(ctx context.Context, name mail.Mailed) (*mail.Judged, bo
 	return j, true
 }
 
+// waiting is what is still to be written of a message; nil for nothing.
+func (m *Memory) waiting(name mail.Mailed) *mail.Judged {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.later[name]
+}
+
 func (m *Memory) touch(name mail.Mailed) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -108,21 +120,34 @@ func (m *Memory) touch(name mail.Mailed) {
 	}
 }
 
+// Claim returns the ID under which a message is to be held: id, or the one that the same
+// content has already. When it returns nil that is durable.
+func (m *Memory) Claim(ctx context.Context, name mail.Mailed, hash []byte, id mail.ID) (mail.ID, error) {
+	if j := m.waiting(name); j != nil && bytes.Equal(j.Hash, hash) {
+		id = j.Message
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.Patience)
+	defer cancel()
+	return m.cfg.Store.ClaimMailbox(ctx, name, hash, id)
+}
+
 // Remember keeps a verdict: at once where the quarantine holds the message, else when
 // there is time.
 func (m *Memory) Remember(ctx context.Context, name mail.Mailed, j *mail.Judged) {
-	e := store.MailboxEntry{Name: name, Judged: *j}
+	m.mu.Lock()
+	if _, waits := m.later[name]; j.Held {
+		delete(m.later, name)
+	} else if waits || len(m.later) < maxWaiting {
+		m.later[name] = j
+	}
+	m.mu.Unlock()
 	if !j.Held {
-		select {
-		case m.later <- e:
-		default: // it is judged again
-		}
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.Patience)
 	defer cancel()
-	if err := m.cfg.Store.RememberMailbox(ctx, []store.MailboxEntry{e}); err != nil {
-		m.cfg.Log.Warn("a message that is held is not remembered; it may be held twice", "id", j.Message.String(), "error", err)
+	if err := m.cfg.Store.RememberMailbox(ctx, []store.MailboxEntry{{Name: name, Judged: *j}}); err != nil {
+		m.cfg.Log.Warn("a message that is held is not remembered; it will be judged again", "id", j.Message.String(), "error", err)
 	}
 }
 
@@ -169,8 +194,10 @@ func (m *Memory) write(ctx context.Context) {
 		if len(entries) == 0 {
 			break
 		}
-		if err := m.cfg.Store.RememberMailbox(ctx, entries); err != nil {
-			m.cfg.Log.Warn("messages in mailboxes not remembered", "messages", len(entries), "error", err)
+		err := m.cfg.Store.RememberMailbox(ctx, entries)
+		m.written(entries, err)
+		if err != nil {
+			m.cfg.Log.Warn("messages in mailboxes not remembered yet", "messages", len(entries), "error", err)
 			return
 		}
 	}
@@ -186,22 +213,32 @@ func (m *Memory) write(ctx context.Context) {
 	}
 }
 
-// next takes up to a batch of what waits, the last word about each message.
+// next are some of those that wait. They go on waiting, so that they are found, until
+// they are written.
 func (m *Memory) next() []store.MailboxEntry {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	var entries []store.MailboxEntry
-	places := make(map[mail.Mailed]int)
-	for len(entries) < batch {
-		select {
-		case e := <-m.later:
-			if i, ok := places[e.Name]; ok {
-				entries[i] = e
-				continue
-			}
-			places[e.Name] = len(entries)
-			entries = append(entries, e)
-		default:
-			return entries
+	for name, j := range m.later {
+		if entries = append(entries, store.MailboxEntry{Name: name, Judged: *j}); len(entries) == batch {
+			break
 		}
 	}
 	return entries
+}
+
+// written ends the waiting of entries, unless they were judged anew meanwhile. When they
+// could not be written they are tried again, while there is room.
+func (m *Memory) written(entries []store.MailboxEntry, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err != nil && len(m.later) < maxWaiting {
+		return
+	}
+	for i := range entries {
+		e := &entries[i]
+		if j := m.later[e.Name]; j != nil && j.Seen.Equal(e.Judged.Seen) {
+			delete(m.later, e.Name)
+		}
+	}
 }

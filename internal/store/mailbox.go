@@ -37,7 +37,7 @@ func (s *Store) Mailbox(ctx context.Context, m mail.Mailed) (j *mail.Judged, ask
 	return j, time.UnixMilli(seen), nil
 }
 
-// RememberMailbox keeps what is known of messages, in the place of what was known
+// RememberMailbox keeps what is known of messages, in the place of what was judged
 // before. One that was released stays so while its content is the same.
 func (s *Store) RememberMailbox(ctx context.Context, entries []MailboxEntry) error {
 	err := s.write(ctx, func(ctx context.Context, c *conn) error {
@@ -47,7 +47,7 @@ func (s *Store) RememberMailbox(ctx context.Context, entries []MailboxEntry) err
 			if err != nil && !errors.Is(err, ErrNotFound) {
 				return err
 			}
-			if err == nil && known.Allowed && bytes.Equal(known.Hash, e.Judged.Hash) {
+			if err == nil && (known.Seen.After(e.Judged.Seen) || known.Allowed && bytes.Equal(known.Hash, e.Judged.Hash)) {
 				continue
 			}
 			if err := rememberMailbox(ctx, c, e); err != nil {
