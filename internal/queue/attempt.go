@@ -176,6 +176,7 @@ func (q *Queue) deliver(ctx context.Context, j job, msg message, open []int) (ch
 		msg.item.Attempts++
 		msg.item.LastAttempt = now
 		msg.item.NextAttempt = now.Add(j.tc.Policy.delay(msg.item.Attempts))
+		q.noteAttempt(j, msg, open, now.Sub(began))
 	}
 	if cut {
 		msg.item.NextAttempt = now

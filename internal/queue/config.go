@@ -67,6 +67,8 @@ type Config struct {
 	MayReport func(*mail.Envelope) bool
 	Log       *slog.Logger // default: discard
 	Observer  Observer     // default: none
+	// History is told of each attempt, report and operation; default: nobody.
+	History mail.Historian
 	// Hostname is the Reporting-MTA and the domain of MAILER-DAEMON. Required.
 	Hostname string
 	// Postmaster gets a copy of what could neither be delivered nor returned;
@@ -146,6 +148,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Observer == nil {
 		c.Observer = noObserver{}
+	}
+	if c.History == nil {
+		c.History = noHistory{}
 	}
 	c.MaxActive = orDefault(c.MaxActive, 1000)
 	c.MemoryBudget = orDefault(c.MemoryBudget, 64<<20)

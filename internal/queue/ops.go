@@ -31,6 +31,7 @@ type operation struct {
 	reason    string
 	transport string
 	byDomain  bool
+	told      *int // events so far; nil: not counted
 }
 
 // late reports whether the operation makes sense for an item that is being
@@ -130,6 +131,7 @@ func (q *Queue) operate(ctx context.Context, sel Selector, op operation, done st
 		return 0, err
 	}
 	count := 0
+	op.told = new(int)
 	err = q.batches(ctx, m, func(ids []mail.QueueID) error {
 		n, err := q.operateBatch(m, ids, op)
 		count += n
@@ -176,6 +178,9 @@ func (q *Queue) operateBatch(m *matcher, ids []mail.QueueID, op operation) (int,
 		t.changed = t.changed && (stored || t.r.fate == fateGone)
 		if t.changed {
 			count++
+			if t.r.fate != fateGone {
+				q.noteOperation(op, t.r.item)
+			}
 		}
 		q.giveBack(t)
 	}
@@ -200,6 +205,8 @@ func (q *Queue) takeItems(ids []mail.QueueID, op operation) (held []taken, noted
 		if r.place == placeActive || r.place == placeTaken {
 			if op.late() {
 				if before, ok := q.pending[h]; !ok || before.kind != opDelete {
+					op := op
+					op.told = nil // another goroutine will do it
 					q.pending[h] = op
 				}
 				noted++
@@ -247,6 +254,7 @@ func (q *Queue) changeTaken(m *matcher, t *taken, op operation) error {
 
 // remove takes a deleted item out of the store, and writes down who did it.
 func (q *Queue) remove(op operation, item *mail.QueueItem, sender string) error {
+	q.noteOperation(op, item)
 	if err := q.cfg.Store.Done(item.ID); err != nil && !q.cfg.Gone(err) {
 		return fmt.Errorf("delete %s: %w", item.ID, err)
 	}
@@ -290,7 +298,9 @@ func (q *Queue) applyLate(op operation, r result) result {
 	if changed.fate == fateGone {
 		err = q.remove(op, r.item, "")
 	} else {
-		err = q.cfg.Store.UpdateSync(changed.item)
+		if err = q.cfg.Store.UpdateSync(changed.item); err == nil {
+			q.noteOperation(op, changed.item)
+		}
 	}
 	if err != nil {
 		q.log.Error("operation on an item that was being tried could not be done", "id", r.item.ID.String(), "by", op.by, "error", err)

@@ -115,6 +115,7 @@ func (q *Queue) send(ctx context.Context, j job, msg message, due []dsn.Recipien
 		q.limiter.giveBack(key, now)
 		return fmt.Errorf("report to %s: %w", to, err)
 	}
+	q.noteReport(j, msg, to, due)
 	q.log.Info("report sent", "id", j.id.String(), "to", to.String(), "recipients", len(due), "action", string(due[0].Action))
 	for i := range due {
 		if due[i].Action == dsn.Failed {
