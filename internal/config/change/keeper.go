@@ -74,12 +74,9 @@ func Open(cfg Config) (*Keeper, error) {
 	return k, k.settle()
 }
 
-// Close lets go of the directory. No change may be under way.
-func (k *Keeper) Close() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.root.Close()
-}
+// Close lets go of the directory. It waits for nobody: a change that is under way may
+// be waiting for who closes.
+func (k *Keeper) Close() error { return k.root.Close() }
 
 // settle finds out what became of changes that were under way when the last process
 // ended: the file says it.
