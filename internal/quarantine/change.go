@@ -39,6 +39,7 @@ func (q *Quarantine) releaseOne(ctx context.Context, id mail.ID, r Request) Resu
 		return res.failed(fmt.Errorf("release %s: %w", id, err))
 	}
 	res.Recipients = namesOf(chosen)
+	q.noteRelease(rec, res, r)
 	q.cfg.Log.Info("released", "id", id.String(), "as", res.ReleasedAs.String(), "recipients", strings.Join(res.Recipients, " "),
 		"role", string(r.Role), "by", r.By, "again", r.Force)
 	// Only now: a crash before this releases twice rather than never.
@@ -80,6 +81,7 @@ func (q *Quarantine) deleteOne(ctx context.Context, id mail.ID, r Request) Resul
 	if err != nil {
 		return res.failed(err)
 	}
+	q.cfg.History.Note(q.event(mail.EventDelete, rec, res.Recipients, r))
 	q.cfg.Log.Info("deleted", "id", id.String(), "recipients", strings.Join(res.Recipients, " "), "role", string(r.Role), "by", r.By)
 	return res
 }

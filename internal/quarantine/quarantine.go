@@ -20,6 +20,8 @@ type Config struct {
 	// Trainer is nil where there is no Bayesian filter.
 	Trainer Trainer
 	Log     *slog.Logger // default: discard
+	// History is told what is done with messages; default: nobody.
+	History mail.Historian
 	// Keep is the age at which messages are deleted; default 30 days.
 	Keep time.Duration
 	// ExpireEvery is how often that is looked after; default an hour.
@@ -37,6 +39,9 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.History == nil {
+		c.History = noHistory{}
 	}
 	c.Keep = orDefault(c.Keep, 30*24*time.Hour)
 	c.ExpireEvery = orDefault(c.ExpireEvery, time.Hour)
@@ -94,6 +99,7 @@ func (q *Quarantine) Train(ctx context.Context, r Request, spam bool) []Result {
 		if err != nil {
 			return res.failed(err)
 		}
+		q.noteTrained(rec, r, spam)
 		q.cfg.Log.Info("trained", "id", id.String(), "spam", spam, "changed", res.Trained, "by", r.By)
 		return res
 	})
