@@ -24,6 +24,9 @@ func (v *validator) scanDefaults() {
 	if d := c.Quarantine.Digest; d != nil && d.From.IsNull() && !v.places[&d.From].bad {
 		d.From = c.Postmaster
 	}
+	if c.TLSReports.From.IsNull() && !v.places[&c.TLSReports.From].bad {
+		c.TLSReports.From = c.Postmaster
+	}
 	if c.Quarantine.NoticeFrom.IsNull() && !v.places[&c.Quarantine.NoticeFrom].bad {
 		c.Quarantine.NoticeFrom = c.Postmaster
 	}

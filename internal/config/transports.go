@@ -118,6 +118,9 @@ func (v *validator) checkTLSPolicy(t *Transport) {
 	if t.TLSName != "" && t.TLS != "verify" {
 		v.report(ruleUnusedKey, &t.TLSName, fmt.Sprintf("is set, but tls = %q does not look at names", t.TLS), `write tls = "verify", or take it out`)
 	}
+	if v.isSet(&t.MTASTS) && t.MTASTS && (t.TLS == "off" || t.TLS == "verify") {
+		v.report(ruleUnusedKey, &t.MTASTS, fmt.Sprintf("is set, but tls = %q leaves nothing for domains to say", t.TLS), `write tls = "opportunistic", or take it out`)
+	}
 	local := slices.ContainsFunc(v.cfg.DNS.Servers, func(h HostPort) bool { return h.IP().IsValid() && h.IP().IsLoopback() })
 	if t.TLS == "dane" && !local {
 		v.warn(ruleWarnResolver, &t.TLS, "no name server on this host is set: what it says about DNSSEC could be forged on the way here", `run a validating resolver here and set [dns] servers = ["127.0.0.1"]`)

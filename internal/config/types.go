@@ -47,6 +47,7 @@ type Config struct {
 	Users      Users      `toml:"users"`
 	Rewrite    Rewrite    `toml:"rewrite"`
 	SRS        SRS        `toml:"srs"`
+	TLSReports TLSReports `toml:"tls_reports"`
 
 	Listeners  []Listener  `toml:"listener"`
 	Domains    []Domain    `toml:"domain"`
@@ -372,6 +373,10 @@ type Transport struct {
 	// the one in tls_ca_file. dane: as TLSA records say (needs a validating
 	// resolver in [dns]).
 	TLS string `toml:"tls" default:"opportunistic" enum:"off,opportunistic,require,verify,dane" kinds:"smtp,mx,original,lmtp"`
+	// Keep to what domains publish about the encryption of their mail (MTA-STS): with
+	// `tls = "opportunistic"`, "require" or "dane". Their own hosts only, under verified
+	// TLS, or no mail; DANE goes before it.
+	MTASTS bool `toml:"mta_sts" default:"true" kinds:"mx"`
 	// The certificates or certificate authorities that `tls = "verify"` trusts,
 	// PEM. Empty: those of the system.
 	TLSCAFile Path `toml:"tls_ca_file" default:"" kinds:"smtp,mx,original,lmtp" example:"exchange-ca.pem"`
