@@ -228,6 +228,9 @@ func (a *app) buildTransports(g, old *generation) error {
 		return err
 	}
 	g.resolver = resolver
+	if err := a.buildPolicies(g, old); err != nil {
+		return errors.Join(err, g.closeNew(old))
+	}
 	all := append([]config.Transport{builtinInternet()}, g.cfg.Transports...)
 	for i := range all {
 		t := &all[i]
@@ -237,7 +240,7 @@ func (a *app) buildTransports(g, old *generation) error {
 			continue
 		}
 		if err == nil {
-			err = a.buildTransport(g, t, resolver, print)
+			err = a.buildTransport(g, old, t, print)
 		}
 		if err != nil {
 			return errors.Join(fmt.Errorf("make transport %s: %w", t.Name, err), g.closeNew(old))
@@ -246,11 +249,12 @@ func (a *app) buildTransports(g, old *generation) error {
 	return nil
 }
 
-func (a *app) buildTransport(g *generation, t *config.Transport, resolver *dns.Resolver, print string) error {
+func (a *app) buildTransport(g, old *generation, t *config.Transport, print string) error {
 	tc, err := transportConfig(g.cfg, t)
 	if err != nil {
 		return err
 	}
+	resolver := g.resolver
 	if t.Lookup.Zone != "" || len(t.Lookup.Query) > 0 {
 		resolver = resolver.WithLookup(string(t.Lookup.Zone), hostPorts(t.Lookup.Query))
 	}
@@ -262,7 +266,7 @@ func (a *app) buildTransport(g *generation, t *config.Transport, resolver *dns.R
 		DialFrom: a.dialFrom,
 		Check:    a.mayGoTo,
 	}
-	if err := addSigning(&deps, g.cfg, t); err != nil {
+	if err := errors.Join(addSigning(&deps, g.cfg, t), a.addPolicies(&deps, g, old, t)); err != nil {
 		return err
 	}
 	made, err := transport.New(tc, deps)
@@ -291,6 +295,9 @@ func fingerprint(cfg *config.Config, t *config.Transport) (string, error) {
 	plain := *t
 	plain.Auth = nil
 	fmt.Fprintf(h, "%+v|%s|%+v|%+v", plain, cfg.Hostname, cfg.DNS, ownAddresses(cfg))
+	if t.Kind == "mx" {
+		fmt.Fprintf(h, "|%s", reportsKey(cfg))
+	}
 	if t.Auth != nil {
 		fmt.Fprintf(h, "|%+v", *t.Auth)
 		files = append(files, t.Auth.PasswordFile)
@@ -316,7 +323,7 @@ func fingerprint(cfg *config.Config, t *config.Transport) (string, error) {
 // configured (docs/adr/0003).
 func builtinInternet() config.Transport {
 	return config.Transport{
-		Name: route.BuiltinInternet, Kind: "mx", TLS: "opportunistic", Port: 25,
+		Name: route.BuiltinInternet, Kind: "mx", TLS: "opportunistic", MTASTS: true, Port: 25,
 		Retry: config.Retry{OnGiveUp: "dsn"},
 	}
 }

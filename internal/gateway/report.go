@@ -20,21 +20,31 @@ func (g *Gateway) SubmitReport(_ context.Context, to mail.Address, report io.Rea
 	if err != nil {
 		return err
 	}
-	return g.submit(rcpt, report)
+	return g.submit(rcpt, report, false)
 }
 
 // SubmitNotice is SubmitReport for what nobody but this recipient may read, a
 // digest: where there is no way to it, that is an error.
 func (g *Gateway) SubmitNotice(_ context.Context, to mail.Address, notice io.Reader) error {
+	return g.notify(to, notice, false)
+}
+
+// SubmitTLSReport is SubmitNotice for a report about TLS with the recipient's own domain:
+// that TLS with it fails must not keep it here (RFC 8460 §3).
+func (g *Gateway) SubmitTLSReport(_ context.Context, to mail.Address, report io.Reader) error {
+	return g.notify(to, report, true)
+}
+
+func (g *Gateway) notify(to mail.Address, notice io.Reader, tlsOptional bool) error {
 	route, err := g.cfg.Router.RouteInternal(to)
 	if err != nil {
 		return fmt.Errorf("route notice to %s: %w", to, err)
 	}
-	return g.submit(mail.Recipient{Address: to, Original: to, Notify: mail.NotifyNever, Route: route}, notice)
+	return g.submit(mail.Recipient{Address: to, Original: to, Notify: mail.NotifyNever, Route: route}, notice, tlsOptional)
 }
 
 // submit spools and queues a message of our own.
-func (g *Gateway) submit(rcpt mail.Recipient, report io.Reader) error {
+func (g *Gateway) submit(rcpt mail.Recipient, report io.Reader, tlsOptional bool) error {
 	now := time.Now()
 	id := mail.NewID()
 	env := &mail.Envelope{
@@ -43,6 +53,8 @@ func (g *Gateway) submit(rcpt mail.Recipient, report io.Reader) error {
 		Session:    mail.Session{ID: id, Listener: internalListener, Helo: g.cfg.Hostname},
 		Recipients: []mail.Recipient{rcpt},
 		SMTPUTF8:   rcpt.Address.NeedsUTF8(),
+
+		TLSOptional: tlsOptional,
 	}
 	w := g.cfg.Spool.Create(id)
 	defer w.Abort()
