@@ -3,10 +3,12 @@ package pop3proxy
 import (
 	"bytes"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 
 	"gatepost/internal/pop3"
+	"gatepost/internal/smtp"
 )
 
 // login is USER, PASS, APOP and AUTH.
@@ -68,7 +70,7 @@ func (s *session) chooseServer(name string) (string, bool) {
 	if h, p, err := net.SplitHostPort(host); err == nil {
 		host, port = h, p
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || !s.set.Upstream.allows(host, port) {
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || !isHost(host) || !s.set.Upstream.allows(host, port) {
 		s.refuse("USER", "-ERR [AUTH] this server may not be used from here")
 		return "", false
 	}
@@ -81,6 +83,15 @@ func (s *session) chooseServer(name string) (string, bool) {
 		return "", false
 	}
 	return user, true
+}
+
+// isHost reports whether a name is one that can be looked up, or an IP address.
+func isHost(name string) bool {
+	if _, err := netip.ParseAddr(name); err == nil {
+		return true
+	}
+	_, err := smtp.CanonicalDomain(name)
+	return err == nil && !strings.HasPrefix(name, "[")
 }
 
 // pass is PASS. All that follows the first space is the password.

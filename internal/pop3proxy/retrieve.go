@@ -285,11 +285,10 @@ func (f *fetch) more(giveUp time.Time) error {
 	silent := time.Now().Add(f.up.timeout)
 	for {
 		until := silent
-		if f.nextWait.Before(until) {
-			until = f.nextWait
-		}
-		if !giveUp.IsZero() && giveUp.Before(until) {
-			until = giveUp
+		if giveUp.IsZero() {
+			until = earlier(until, f.nextWait)
+		} else {
+			until = earlier(until, giveUp)
 		}
 		f.up.conn.SetReadDeadline(until)
 		_, err := f.up.in.Fill()
@@ -312,6 +311,13 @@ func (f *fetch) more(giveUp time.Time) error {
 			return errSilent
 		}
 	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 func isTimeout(err error) bool {

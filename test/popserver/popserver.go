@@ -232,12 +232,24 @@ func (c *Conn) stls() {
 		return
 	}
 	c.Line("+OK begin TLS")
-	conn := tls.Server(c.Conn, c.server.TLS)
+	c.handshake(c.server.TLS)
+}
+
+// StartTLS puts TLS on the connection, and greets: for POP3S.
+func (c *Conn) StartTLS(cfg *tls.Config) {
+	if c.handshake(cfg) {
+		c.Line("+OK POP3 server ready " + Timestamp)
+	}
+}
+
+func (c *Conn) handshake(cfg *tls.Config) bool {
+	conn := tls.Server(c.Conn, cfg)
 	if conn.Handshake() != nil {
 		c.Close()
-		return
+		return false
 	}
 	c.Conn, c.In = conn, bufio.NewReader(conn)
+	return true
 }
 
 func (c *Conn) login(ok bool) {
