@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -251,8 +252,9 @@ func (k *Keeper) stage(p *plan) (text string, err error) {
 			text = s.text
 			continue
 		}
-		name := filepath.Join(p.dir, fmt.Sprintf("%d-%s", i, filepath.Base(s.path)))
-		if err := os.WriteFile(name, []byte(s.text), 0o600); err != nil {
+		// Under its own name, which scripts have in what they say.
+		name := filepath.Join(p.dir, strconv.Itoa(i), filepath.Base(s.path))
+		if err := errors.Join(os.Mkdir(filepath.Dir(name), 0o700), os.WriteFile(name, []byte(s.text), 0o600)); err != nil {
 			return "", fmt.Errorf("make room to check the change: %w", err)
 		}
 		p.staged[filepath.Join(k.dir, s.path)] = name
