@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -25,7 +26,7 @@ func (a *app) makeAccounts(cfg *config.Config) (err error) {
 
 // addWeb adds the pages and the API on TCP to the administration's parts.
 func (a *app) addWeb(cfg *config.Config, ac *admin.Config) error {
-	ac.Accounts, ac.Historian = a.services.accounts, a.services.events
+	ac.Accounts, ac.Historian = a.services.accounts, a.historian()
 	if !cfg.Admin.Web || cfg.Admin.Listen.IsZero() {
 		return nil
 	}
@@ -53,7 +54,8 @@ func (a *app) addWeb(cfg *config.Config, ac *admin.Config) error {
 func (a *app) pagesConfig(cfg *config.Config, ac *admin.Config) pages.Config {
 	return pages.Config{
 		Gate: ac.Gate, Log: a.logs.Logger("Admin"), Configuration: ac.Configuration, Keys: keysAPI{a}, Bayes: contentAPI{a}.BayesStatus,
-		Hostname: func() string { return string(cfg.Hostname) },
+		Hostname: func() string { return string(cfg.Hostname) }, Quarantine: a.services.quarantine, Queue: ac.Queue, Greylist: greylists{a},
+		Transports: a.transportNames,
 	}
 }
 
@@ -140,4 +142,13 @@ func (a *app) webAddress(cfg *config.Config) string {
 		return scheme + "://" + address.String()
 	}
 	return fmt.Sprintf("%s://%s:%d", scheme, cfg.Hostname, address.Port)
+}
+
+// transportNames are the transports that the queue can send by now.
+func (a *app) transportNames() []string {
+	state := a.state.Load()
+	if state == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(state.gen.transports))
 }

@@ -144,6 +144,7 @@ var bans = []ban{
 	{imported: "github.com/coreos/go-oidc/...", except: []string{"internal/oidc"}, why: "internal/oidc checks what the library leaves to its callers"},
 	{imported: "golang.org/x/oauth2/...", except: []string{"internal/oidc"}, why: "internal/oidc checks what the library leaves to its callers"},
 	{imported: "rsc.io/qr/...", except: []string{"internal/admin/pages"}, why: "pages draw second factors"},
+	{imported: "github.com/microcosm-cc/bluemonday/...", except: []string{"internal/admin/pages"}, why: "pages show the HTML in mail behind a sandbox as well"},
 	{imported: "github.com/chromedp/...", except: []string{"test/browser"}, why: "it is for tests"},
 	{imported: "go.starlark.net/...", except: []string{"internal/script"}, why: "internal/script bounds what the language does not"},
 	{imported: "blitiri.com.ar/go/spf", except: []string{}, why: "it is a second opinion for tests only; use internal/scan/authres/spf"},

@@ -21,6 +21,7 @@ func (s *Site) funcs() template.FuncMap {
 		"roles":  accounts.Roles,
 		"plural": plural,
 		"dict":   dict,
+		"depth":  depth,
 		"doc":    doc,
 	}
 }

@@ -17,6 +17,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/microcosm-cc/bluemonday"
+
 	"gatepost/internal/accounts"
 	"gatepost/internal/admin"
 )
@@ -35,6 +37,12 @@ type Config struct {
 	// Configuration and Keys are for the pages of the configuration.
 	Configuration admin.Configuration
 	Keys          Keys
+	// Quarantine, Queue and Greylist are for the pages of mail.
+	Quarantine Quarantine
+	Queue      admin.Queue
+	Greylist   Greylist
+	// Transports are the names of those that mail can be sent by, for choices.
+	Transports func() []string
 	// Bayes is what was learned; nil leaves it out.
 	Bayes func(context.Context) (any, error)
 	// Hostname is shown in the corner, so that nobody works on the wrong host.
@@ -50,6 +58,8 @@ type Site struct {
 	nav       []entry
 	said      map[string]string
 	routes    []admin.Route
+	// harmless is what of the HTML in mail is shown.
+	harmless *bluemonday.Policy
 }
 
 // section is what one file adds.
@@ -76,6 +86,7 @@ type entry struct {
 func (s *Site) sections() []section {
 	return []section{
 		s.assets(), s.home(), s.login(), s.setup(), s.account(), s.users(), s.audit(), s.configuration(),
+		s.quarantine(), s.delayed(),
 	}
 }
 
@@ -90,7 +101,7 @@ func New(cfg Config) (*Site, error) {
 	if cfg.Hostname == nil {
 		cfg.Hostname = func() string { return "" }
 	}
-	s := &Site{cfg: cfg, accounts: cfg.Gate.Accounts(), templates: map[string]*template.Template{}, said: map[string]string{}}
+	s := &Site{cfg: cfg, accounts: cfg.Gate.Accounts(), templates: map[string]*template.Template{}, said: map[string]string{}, harmless: harmlessHTML()}
 	if err := s.hashAssets(); err != nil {
 		return nil, err
 	}

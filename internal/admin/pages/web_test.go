@@ -46,6 +46,8 @@ type noRouting struct{ admin.Routing }
 type noContent struct{ admin.Content }
 type noLinks struct{ admin.DigestLinks }
 type noConfiguration struct{ admin.Configuration }
+type noPagesQuarantine struct{ pages.Quarantine }
+type noPagesGreylist struct{ pages.Greylist }
 type noKeys struct{ pages.Keys }
 type healthy struct{}
 
@@ -63,6 +65,12 @@ func everything() admin.Config {
 
 func open(t testing.TB, change ...func(*admin.GateConfig)) *web {
 	t.Helper()
+	return openWith(t, func(*store.Store, *pages.Config) {}, change...)
+}
+
+// openWith is open with other parts for the pages.
+func openWith(t testing.TB, parts func(*store.Store, *pages.Config), change ...func(*admin.GateConfig)) *web {
+	t.Helper()
 	s, err := store.Open(context.Background(), store.Options{Dir: t.TempDir(), Node: "gw1", Log: slog.New(slog.DiscardHandler)})
 	must(t, err)
 	t.Cleanup(func() { must(t, s.Close()) })
@@ -77,7 +85,9 @@ func open(t testing.TB, change ...func(*admin.GateConfig)) *web {
 	}
 	gate, err := admin.NewGate(gc)
 	must(t, err)
-	site, err := pages.New(pages.Config{Gate: gate, Configuration: noConfiguration{}, Keys: noKeys{}})
+	pc := pages.Config{Gate: gate, Configuration: noConfiguration{}, Keys: noKeys{}, Quarantine: noPagesQuarantine{}, Queue: noQueue{}, Greylist: noPagesGreylist{}}
+	parts(s, &pc)
+	site, err := pages.New(pc)
 	must(t, err)
 	w.gate = gate
 	cfg := everything()
