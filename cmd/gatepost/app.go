@@ -238,6 +238,7 @@ func (a *app) stopListeners() error {
 func (a *app) watch() {
 	a.metrics.WatchQueue(func() metrics.QueueStats { return queueMetrics(a.queue.Stats()) })
 	a.metrics.WatchLogs(a.logs.Dropped)
+	a.metrics.WatchHistory(a.historyMetrics)
 	a.metrics.WatchChecks(a.partsUp)
 	a.metrics.WatchReady(func() bool { return admin.Report(a).Ready })
 	a.metrics.WatchCertificates(a.certificates)

@@ -48,7 +48,7 @@ type part struct {
 
 // parts are the database, the scanners and what else flows depend on, by name.
 func (a *app) parts(g *generation) []part {
-	list := []part{{"store", a.services.store.Health}}
+	list := []part{{"store", a.services.store.Health}, {"history", a.services.history.Health}}
 	for _, m := range g.modules {
 		if m.health != nil {
 			list = append(list, part{m.name, m.health})

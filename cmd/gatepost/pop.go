@@ -141,7 +141,7 @@ func (a *app) popHooks(gen *generation, l *config.Listener) (pop3proxy.Hooks, er
 	if err != nil {
 		return pop3proxy.Hooks{}, err
 	}
-	hooks := pop3proxy.Hooks{Guard: popGuard{guard}, Traffic: popTraffic{logs: a.logs, log: a.logs.Logger("Login")}}
+	hooks := pop3proxy.Hooks{Guard: popGuard{guard}, Traffic: popTraffic{logs: a.logs, log: a.logs.Logger("Login"), history: a.historian()}}
 	if l.Flows.Content != "" {
 		hooks.Scanner = popScanner{a}
 	}

@@ -97,6 +97,7 @@ func (a *app) exchange() error {
 	a.gateway.Store(gen.gateway)
 	a.queue.Reload(a.queueTransports(gen))
 	a.limiter.SetLimits(limiterLimits(cfg))
+	a.services.history.SetLimits(cfg.History.Keep, int64(cfg.History.MaxSize))
 	a.gen = gen
 	a.retireParts(old, gen)
 	return a.apply(gen, fresh)
@@ -152,16 +153,17 @@ func needsRestart(old, next *config.Config) error {
 func restartKeys(old, next *config.Config) []string {
 	var keys []string
 	for key, same := range map[string]bool{
-		"hostname":         old.Hostname == next.Hostname,
-		"data_dir":         old.DataDir == next.DataDir,
-		"postmaster":       old.Postmaster == next.Postmaster,
-		"admin":            reflect.DeepEqual(old.Admin, next.Admin),
-		"queue":            reflect.DeepEqual(old.Queue, next.Queue),
-		"bayes":            reflect.DeepEqual(old.Bayes, next.Bayes),
-		"quarantine":       reflect.DeepEqual(old.Quarantine, next.Quarantine),
-		"store":            old.Store == next.Store,
-		"limits.scan_temp": old.Limits.ScanTemp == next.Limits.ScanTemp,
-		"limits.free_disk": old.Limits.FreeDisk == next.Limits.FreeDisk,
+		"hostname":            old.Hostname == next.Hostname,
+		"data_dir":            old.DataDir == next.DataDir,
+		"postmaster":          old.Postmaster == next.Postmaster,
+		"admin":               reflect.DeepEqual(old.Admin, next.Admin),
+		"queue":               reflect.DeepEqual(old.Queue, next.Queue),
+		"bayes":               reflect.DeepEqual(old.Bayes, next.Bayes),
+		"history.max_backlog": old.History.MaxBacklog == next.History.MaxBacklog,
+		"quarantine":          reflect.DeepEqual(old.Quarantine, next.Quarantine),
+		"store":               old.Store == next.Store,
+		"limits.scan_temp":    old.Limits.ScanTemp == next.Limits.ScanTemp,
+		"limits.free_disk":    old.Limits.FreeDisk == next.Limits.FreeDisk,
 	} {
 		if !same {
 			keys = append(keys, key)
@@ -292,6 +294,7 @@ func (a *app) applySMTP(gen *generation, l *config.Listener, running door) (door
 		return nil, err
 	}
 	hooks := hooksOf(gen, l)
+	hooks.History = a.historian()
 	if server, ok := running.(*smtpserver.Server); ok {
 		return server, server.Reload(sc, hooks)
 	}

@@ -35,8 +35,9 @@ type services struct {
 	links      *quarantine.Links   // nil without base_url
 	digests    *quarantine.Digests // nil without a digest
 	accounts   *accounts.Accounts
-	// events are noted here, by whoever sees something happen.
+	// events are told here besides the history, see historian.
 	events    historians
+	history   *historyService
 	mailboxes *mailbox.Memory
 	suspects  *gateway.Suspects
 	scanner   *gateway.Scanner
@@ -59,6 +60,9 @@ func (a *app) openServices(ctx context.Context, cfg *config.Config) error {
 	}); err != nil {
 		return err
 	}
+	if err := a.openHistory(ctx, cfg); err != nil {
+		return err
+	}
 	if err := errors.Join(a.makeAccounts(cfg), a.startWebhooks(cfg)); err != nil {
 		return err
 	}
@@ -71,7 +75,7 @@ func (a *app) openServices(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	if s.quarantine, err = quarantine.New(quarantine.Config{
-		Store: s.store, Releaser: a, Trainer: trainer{a}, Log: a.logs.Logger("Quarantine"), Keep: cfg.Quarantine.Keep,
+		Store: s.store, Releaser: a, Trainer: trainer{a}, Log: a.logs.Logger("Quarantine"), Keep: cfg.Quarantine.Keep, History: a.historian(),
 		Tree: mimetree.Limits{Depth: cfg.Limits.MIMEDepth, Parts: cfg.Limits.MIMEParts}, MaxHeader: int64(cfg.Limits.MaxHeaderSize),
 	}); err != nil {
 		return err
@@ -176,6 +180,9 @@ func (a *app) closeServices() []error {
 	}
 	if s.suspects != nil {
 		errs = append(errs, s.suspects.Close())
+	}
+	if s.history != nil {
+		errs = append(errs, s.history.Close())
 	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
