@@ -54,6 +54,8 @@ type rigOptions struct {
 	// has them queue what is for servers that are down.
 	originals map[string]bool
 	adopt     bool
+	// mailboxes is for mail that is fetched from them.
+	mailboxes gateway.Mailboxes
 }
 
 func newRig(t *testing.T, o rigOptions) *rig {
@@ -87,6 +89,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		MaxHops: o.maxHops, MaxHeaderSize: o.maxHeader,
 		Content: o.content, Queued: map[string]bool{"inbound": o.queued}, Users: o.users,
 		Proxies: o.proxies, Originals: o.originals, ByDomain: o.originals, DeferMixed: map[string]bool{"inbound": o.deferMixed},
+		Mailboxes: o.mailboxes,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -28,7 +28,8 @@ func (g *Gateway) noticeOf(env *nouns.Envelope, header *message.Header, j *nouns
 	}
 	t := notice.Text{
 		What: wordsFor(j.Verdict.Threat), Reason: message.SafeText(j.Verdict.Reason, 300), Rule: message.SafeText(j.Verdict.Rule, 100), ID: j.Message,
-		From: decoded(header.Get("From")), Subject: decoded(header.Get("Subject")), Date: date.Format(time.RFC1123Z), Size: j.Size,
+		// Encoded words are decoded once.
+		From: message.SafeText(header.Get("From"), 200), Subject: message.SafeText(header.Get("Subject"), 200), Date: date.Format(time.RFC1123Z), Size: j.Size,
 		User: message.SafeText(env.Session.User, 100), Server: env.Session.Server, Postmaster: from, Hostname: g.cfg.Hostname,
 	}
 	text, err := g.cfg.Mailboxes.Text.Make(t)
@@ -40,9 +41,10 @@ func (g *Gateway) noticeOf(env *nouns.Envelope, header *message.Header, j *nouns
 	var b bytes.Buffer
 	for _, field := range [][2]string{
 		{"From", "<" + from + ">"},
-		{"To", "<" + env.Recipients[0].Address.String() + ">"},
+		{"To", toReader(env.Recipients[0].Address)},
 		{"Date", date.Format(time.RFC1123Z)},
-		{"Subject", mime.QEncoding.Encode("utf-8", "[held back] "+t.Subject)},
+		// What looks like an encoded word after decoding must not be decoded again.
+		{"Subject", mime.QEncoding.Encode("utf-8", "[held back] "+strings.ReplaceAll(t.Subject, "=?", "= ?"))},
 		{"Message-ID", "<" + j.Message.String() + ".held@" + g.cfg.Hostname + ">"},
 		{"Auto-Submitted", "auto-generated"},
 		{"X-Gatepost-ID", j.Message.String()},
@@ -60,6 +62,15 @@ func (g *Gateway) noticeOf(env *nouns.Envelope, header *message.Header, j *nouns
 	return b.Bytes()
 }
 
+// toReader is the reader as a field names him. One whose address only fits into mail that
+// is in UTF-8 (RFC 6855) is not named: who knows what his client takes.
+func toReader(a nouns.Address) string {
+	if a.NeedsUTF8() || a.IsNull() {
+		return "undisclosed-recipients:;"
+	}
+	return "<" + a.String() + ">"
+}
+
 // wordsFor says what a threat is to somebody who does not know our words.
 func wordsFor(t nouns.Threat) string {
 	switch t {
@@ -71,14 +82,6 @@ func wordsFor(t nouns.Threat) string {
 		return "it could not be examined"
 	}
 	return "the rules of your organisation do not let it through"
-}
-
-// decoded is a header field for people: encoded words decoded, one printable line.
-func decoded(value string) string {
-	if text, err := new(mime.WordDecoder).DecodeHeader(value); err == nil {
-		value = text
-	}
-	return message.SafeText(value, 200)
 }
 
 // foldField breaks a field at blanks where lines would be long (RFC 5322 §2.1.1).

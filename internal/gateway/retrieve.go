@@ -7,11 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"slices"
+	"strings"
 	"time"
 
+	"gatepost/internal/flow"
 	"gatepost/internal/mail"
 	"gatepost/internal/message"
 	"gatepost/internal/message/notice"
+	"gatepost/internal/scan"
 	"gatepost/internal/spool"
 )
 
@@ -24,6 +28,9 @@ type Mailboxes struct {
 	// nil the message is durable; holding the same ID again changes nothing. Nil: flows
 	// that quarantine fail.
 	Hold func(ctx context.Context, m mail.Message, r mail.Recipient) error
+	// Kept is how long the quarantine keeps what is held; after that a message that is
+	// still fetched is held anew. Zero: for ever.
+	Kept time.Duration
 	// Rules is a digest of all that verdicts follow from, now.
 	Rules func() string
 	// From is the author of notices; the zero Address stands for postmaster.
@@ -37,6 +44,9 @@ type Mailboxes struct {
 type Memory interface {
 	// Recall returns what is remembered of a message by its name.
 	Recall(ctx context.Context, m mail.Mailed) (*mail.Judged, bool)
+	// Claim returns the ID under which the message is to be held: id, or the one under
+	// which the same content was judged before. When it returns nil that is durable.
+	Claim(ctx context.Context, m mail.Mailed, hash []byte, id mail.ID) (mail.ID, error)
 	// Remember keeps a verdict. It does not wait unless the verdict holds the message: then
 	// it returns when that is durable, or cannot be.
 	Remember(ctx context.Context, m mail.Mailed, j *mail.Judged)
@@ -86,7 +96,7 @@ func (g *Gateway) Retrieve(_ context.Context, env *mail.Envelope, from mail.Mail
 // a notice again.
 func (g *Gateway) Known(ctx context.Context, env *mail.Envelope, from mail.Mailed) (*Retrieved, bool) {
 	j, ok := g.recall(ctx, from)
-	if !ok || j.Allowed || j.Notice == nil || j.Rules != g.rules() {
+	if !ok || j.Allowed || j.Notice == nil || !g.counts(j, g.rules()) {
 		return nil, false
 	}
 	env.Size = j.Size
@@ -108,122 +118,135 @@ func (r *Retrieval) Close() { r.body.Abort() }
 func (r *Retrieval) Judge(ctx context.Context) (*Retrieved, error) {
 	m := mail.Message{Envelope: r.env, Body: r.body.Body()}
 	header, err := r.describe(m)
-	if err != nil {
+	if err != nil && !errors.Is(err, message.ErrHeaderTooBig) {
 		return nil, fmt.Errorf("judge message: %w", err)
 	}
-	sum := r.hash.Sum(nil)
-	known, ok := r.g.recallHash(ctx, r.from, sum)
-	if ok && (known.Allowed || known.Rules == r.g.rules()) {
-		if done := r.again(m, header, known); done != nil {
-			return done, nil
+	// Those of before the scan: signatures that come during it may have come too late.
+	rules := r.g.rules()
+	j := &mail.Judged{Rules: rules, Hash: r.hash.Sum(nil), Message: r.env.ID, Size: m.Body.Size(), Seen: time.Now()}
+	if known, ok := r.g.recallHash(ctx, r.from, j.Hash); ok {
+		if r.g.counts(known, rules) {
+			return r.again(m, known), nil
 		}
+		j.Message = known.Message
+	}
+	if header == nil {
+		r.env.Recipients[0].Verdict = r.g.headerTooBig(r.env)
+		return r.act(ctx, m, message.ParseHeader(nil), nil, j)
 	}
 	seen, err := r.g.inspect(ctx, m)
 	if err != nil {
 		return nil, fmt.Errorf("judge message: %w", err)
 	}
-	j := &mail.Judged{Rules: r.g.rules(), Hash: sum, Message: r.env.ID, Verdict: r.env.Recipients[0].Verdict, Size: m.Body.Size(), Seen: time.Now()}
-	if ok {
-		// It was judged by other rules before; the quarantine has it once.
-		j.Message, j.Held = known.Message, known.Held
-	}
 	return r.act(ctx, m, header, seen, j)
 }
 
-// describe fills in what the envelope says of the content.
+// describe fills in what the envelope says of the content. Without a header section that
+// can be read it is no failure of ours, but ErrHeaderTooBig.
 func (r *Retrieval) describe(m mail.Message) (*message.Header, error) {
 	facts, err := message.ScanBytes(m.Body)
 	if err != nil {
 		return nil, err
 	}
-	header, err := message.ReadHeader(m.Body, r.g.cfg.MaxHeaderSize)
-	if errors.Is(err, message.ErrHeaderTooBig) {
-		// The flow decides about it: structure finds it.
-		header, err = message.ParseHeader(nil), nil
-	}
+	env := r.env
+	env.Size, env.HeaderSize, env.Has8Bit, env.HeaderUTF8, env.LongLines = m.Body.Size(), facts.HeaderSize, facts.Has8Bit, facts.HeaderUTF8, facts.LongLines
+	header, err := message.ReadAnyHeader(m.Body, r.g.cfg.MaxHeaderSize)
 	if err != nil {
 		return nil, err
 	}
-	env := r.env
-	env.Size, env.HeaderSize, env.Has8Bit, env.HeaderUTF8, env.LongLines = m.Body.Size(), facts.HeaderSize, facts.Has8Bit, facts.HeaderUTF8, facts.LongLines
 	env.Subject = message.SafeText(header.Get("Subject"), 200)
 	env.MessageID = message.SafeText(header.Get("Message-ID"), 200)
 	return header, nil
 }
 
-// again is what a remembered verdict means for a message that was fetched; nil where
-// it has to be looked at to carry it out.
-func (r *Retrieval) again(m mail.Message, header *message.Header, j *mail.Judged) *Retrieved {
-	v := j.Verdict
-	done := &Retrieved{Verdict: v, ID: j.Message, Cached: true}
+// headerTooBig is the verdict about a message that cannot be read: by SMTP it would have
+// been refused. Nil where nobody asked.
+func (g *Gateway) headerTooBig(env *mail.Envelope) *mail.Verdict {
+	name := env.Recipients[0].Route.Flow
+	if _, ok := g.cfg.Content.Flows[name]; !ok {
+		return nil
+	}
+	return &mail.Verdict{Action: mail.ActionQuarantine, Threat: mail.ThreatUnscanned, Block: structureBlock, Rule: "limit:header",
+		Reason: "the header section is larger than max_header_size", Flow: name}
+}
+
+// again is what a remembered verdict means for a message that was fetched.
+func (r *Retrieval) again(m mail.Message, j *mail.Judged) *Retrieved {
+	done := &Retrieved{Verdict: j.Verdict, ID: j.Message, Cached: true}
+	r.env.Recipients[0].Verdict = j.Verdict
+	if j.Verdict != nil {
+		done.Reason = because(j.Verdict)
+	}
 	switch {
 	case j.Allowed:
 		done.Pass, done.Body, done.Reason = true, m.Body, "released from the quarantine"
-	case v == nil:
-		done.Pass, done.Body = true, m.Body
 	case j.Notice != nil:
-		done.Notice, done.Reason = j.Notice, because(v)
-	case v.Action.Delivers() && len(v.Strip) == 0:
-		done.Pass, done.Body, done.Reason = true, m.Body, because(v)
-		done.Edits = r.g.editsForReader(r.env, v, header, nil)
+		done.Notice = j.Notice
 	default:
-		return nil
+		done.Pass, done.Body = true, m.Body
+		if j.Edits != nil {
+			done.Edits = *j.Edits
+		}
 	}
-	r.env.Recipients[0].Verdict = v
 	return done
 }
 
 // act carries a verdict out.
 func (r *Retrieval) act(ctx context.Context, m mail.Message, header *message.Header, seen *inspection, j *mail.Judged) (*Retrieved, error) {
-	v := j.Verdict
-	done := &Retrieved{Verdict: v, ID: j.Message}
-	if v == nil {
-		done.Pass, done.Body = true, m.Body
-		return done, nil
+	v := r.env.Recipients[0].Verdict
+	j.Verdict = v
+	failed := seen.failed()
+	if len(failed) > 0 {
+		// What somebody could not look at is looked at again.
+		j.Rules = mail.RulesClaimed
 	}
-	done.Reason = because(v)
+	var err error
 	switch {
+	case v == nil:
 	case v.Action == mail.ActionDefer:
 		// The message stays where it is; nothing is remembered.
-		return done, nil
-	case v.Action.Delivers():
-		if err := r.keepOriginal(ctx, m, seen, j); err != nil {
-			return nil, err
+		return &Retrieved{Verdict: v, ID: j.Message, Reason: because(v)}, nil
+	case !v.Action.Delivers():
+		if err = r.hold(ctx, m, j, v); err == nil {
+			j.Notice = r.g.noticeOf(r.env, header, j)
 		}
-		done.Pass, done.Body, done.Edits = true, m.Body, r.g.editsForReader(r.env, v, header, seen)
-	default:
-		if err := r.hold(ctx, m, j, v); err != nil {
-			return nil, err
-		}
-		j.Notice = r.g.noticeOf(r.env, header, j)
-		done.Notice = j.Notice
+	case len(v.Strip) > 0 && seen != nil:
+		err = r.hold(ctx, m, j, originalOf(v, seen))
 	}
-	r.g.remember(ctx, r.from, j)
+	if err != nil {
+		return nil, err
+	}
+	if v != nil && v.Action.Delivers() {
+		j.Edits = r.editsForReader(header, seen, j, failed)
+	}
+	if len(failed) == 0 || j.Held {
+		r.g.remember(ctx, r.from, j)
+	}
+	done := r.again(m, j)
+	done.Cached = false
 	return done, nil
 }
 
-// keepOriginal keeps the whole of a message of which its reader gets less.
-func (r *Retrieval) keepOriginal(ctx context.Context, m mail.Message, seen *inspection, j *mail.Judged) error {
-	if len(j.Verdict.Strip) == 0 || seen == nil {
-		return nil
-	}
-	return r.hold(ctx, m, j, originalOf(j.Verdict, seen))
-}
-
-// hold puts the original into the quarantine, once.
+// hold puts the original into the quarantine. That is one entry, however often the
+// message is fetched: it gets one ID for ever, and holding that again changes nothing.
 func (r *Retrieval) hold(ctx context.Context, m mail.Message, j *mail.Judged, v *mail.Verdict) error {
-	if j.Held {
-		return nil
-	}
-	if r.g.cfg.Mailboxes.Hold == nil {
+	boxes := &r.g.cfg.Mailboxes
+	if boxes.Hold == nil {
 		return errors.New("hold message: there is no quarantine")
 	}
-	to := r.env.Recipients[0]
-	held := *v
+	if boxes.Memory != nil {
+		id, err := boxes.Memory.Claim(ctx, nameFor(r.from, j.Hash), j.Hash, j.Message)
+		if err != nil {
+			return fmt.Errorf("hold message: %w", err)
+		}
+		j.Message = id
+	}
+	env, to, held := *m.Envelope, r.env.Recipients[0], *v
+	env.ID = j.Message
 	// Whatever the verdict, this is what became of it.
 	held.Action = mail.ActionQuarantine
 	to.Verdict = &held
-	if err := r.g.cfg.Mailboxes.Hold(ctx, m, to); err != nil {
+	if err := boxes.Hold(ctx, mail.Message{Envelope: &env, Body: m.Body}, to); err != nil {
 		return fmt.Errorf("hold message: %w", err)
 	}
 	j.Held = true
@@ -231,12 +254,64 @@ func (r *Retrieval) hold(ctx context.Context, m mail.Message, j *mail.Judged, v 
 }
 
 // editsForReader is what a reader's copy looks like. One with which nothing is wrong
-// stays as it is, so that its size is the one that the server tells.
-func (g *Gateway) editsForReader(env *mail.Envelope, v *mail.Verdict, header *message.Header, seen *inspection) mail.Edits {
-	if v.Action != mail.ActionMark && len(v.Fields) == 0 && v.SubjectTag == "" && len(v.Strip) == 0 && len(v.Remove) == 0 {
-		return mail.Edits{}
+// stays as it is, so that its size is the one that the server tells; nil says so.
+func (r *Retrieval) editsForReader(header *message.Header, seen *inspection, j *mail.Judged, failed []string) *mail.Edits {
+	v := j.Verdict
+	unlooked := slices.DeleteFunc(slices.Clone(failed), func(f string) bool {
+		use, _, _ := strings.Cut(f, " ")
+		return flow.Defaults(use).OnUnknown == mail.ActionDeliver // it only adds to the score
+	})
+	plain := v.Action != mail.ActionMark && len(v.Fields) == 0 && v.SubjectTag == "" && len(v.Strip) == 0 && len(v.Remove) == 0
+	if plain && len(unlooked) == 0 && !r.g.wantsEdits(v, header, seen) {
+		return nil
 	}
-	return *g.editsFor(env, v, header, seen)
+	env := *r.env
+	env.ID = j.Message
+	edits := r.g.editsFor(&env, v, header, seen)
+	if len(unlooked) > 0 {
+		edits.Prepend = append([]byte(foldField("X-Gatepost-Unscanned: "+strings.Join(unlooked, ", "))), edits.Prepend...)
+	}
+	return edits
+}
+
+// wantsEdits reports whether an external engine asked for changes.
+func (g *Gateway) wantsEdits(v *mail.Verdict, header *message.Header, seen *inspection) bool {
+	if g.cfg.Content.Edits == nil || seen == nil {
+		return false
+	}
+	prepend, cut := g.cfg.Content.Edits(seen.findingsFor(g.cfg.Content.Flows[v.Flow]), header)
+	return len(prepend) > 0 || len(cut) > 0
+}
+
+// failed are the blocks that could not say anything about a message for reasons that are
+// not the message's: "clamav (timeout)".
+func (seen *inspection) failed() []string {
+	if seen == nil {
+		return nil
+	}
+	var all []string
+	for _, r := range seen.reports {
+		for _, f := range r.Findings {
+			if f.Result == mail.Unknown && (f.Symbol == scan.SymbolError || f.Symbol == scan.SymbolTimeout || f.Symbol == scan.SymbolBusy) {
+				all = append(all, r.Use+" ("+f.Symbol+")")
+				break
+			}
+		}
+	}
+	return all
+}
+
+// counts reports whether what is remembered of a message holds: its rules are those of
+// now, and the quarantine has what a notice says that it has.
+func (g *Gateway) counts(j *mail.Judged, rules string) bool {
+	kept := g.cfg.Mailboxes.Kept
+	switch {
+	case j.Allowed:
+		return true
+	case j.Held && kept > 0 && time.Since(j.Seen) > kept:
+		return false
+	}
+	return j.Rules == rules
 }
 
 func (g *Gateway) rules() string {
@@ -260,24 +335,21 @@ func (g *Gateway) recallHash(ctx context.Context, from mail.Mailed, sum []byte) 
 	if g.cfg.Mailboxes.Memory == nil {
 		return nil, false
 	}
-	j, ok := g.recall(ctx, from)
-	if from.UIDL == "" {
-		from.UIDL = nameByHash(sum)
-		j, ok = g.cfg.Mailboxes.Memory.Recall(ctx, from)
-	}
+	j, ok := g.cfg.Mailboxes.Memory.Recall(ctx, nameFor(from, sum))
 	return j, ok && bytes.Equal(j.Hash, sum)
 }
 
 func (g *Gateway) remember(ctx context.Context, from mail.Mailed, j *mail.Judged) {
-	if g.cfg.Mailboxes.Memory == nil {
-		return
+	if g.cfg.Mailboxes.Memory != nil {
+		g.cfg.Mailboxes.Memory.Remember(ctx, nameFor(from, j.Hash), j)
 	}
-	if from.UIDL == "" {
-		from.UIDL = nameByHash(j.Hash)
-	}
-	g.cfg.Mailboxes.Memory.Remember(ctx, from, j)
 }
 
-// nameByHash stands for the UIDL of a server that has none. RFC 1939 §7 allows no blank
-// in a real one.
-func nameByHash(sum []byte) string { return fmt.Sprintf("sha256 %x", sum) }
+// nameFor gives a name to a message whose server has none for it. RFC 1939 §7 allows no
+// blank in a real one.
+func nameFor(from mail.Mailed, sum []byte) mail.Mailed {
+	if from.UIDL == "" {
+		from.UIDL = fmt.Sprintf("sha256 %x", sum)
+	}
+	return from
+}
