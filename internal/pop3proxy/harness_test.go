@@ -241,6 +241,9 @@ func (x *tester) stop() {
 	}
 }
 
+// settle waits until all sessions are over.
+func (x *tester) settle() { x.proxy.wg.Wait() }
+
 // client is one that keeps every byte as it came.
 type client struct {
 	t    *testing.T

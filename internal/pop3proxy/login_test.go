@@ -45,6 +45,7 @@ func TestEveryWayToLogIn(t *testing.T) {
 				c.expect(tt.expect...)
 				c.inSync()
 				c.quit()
+				x.settle()
 				if got := x.traffic.ended[0].User; got != tt.user {
 					t.Errorf("user %q", got)
 				}
@@ -234,6 +235,7 @@ func TestTheClientNamesTheServer(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 		c.quit()
+		x.settle()
 		if want := "[pop.example.com:110 192.0.2.7:2110 pop.example.com:110]"; fmt.Sprint(x.dialed) != want {
 			t.Errorf("connected to %v, want %s", x.dialed, want)
 		}
@@ -413,7 +415,7 @@ func TestTLSTowardsTheServer(t *testing.T) {
 				c.send("QUIT")
 				c.expect("+OK")
 				c.closed()
-				x.proxy.wg.Wait()
+				x.settle()
 				if s := x.traffic.sessions[0]; s.UpstreamTLS.Active() != tt.want.tls || s.UpstreamTLS.Verified != (tt.want.tls && tt.mode >= UpstreamStart) {
 					t.Errorf("%+v", s.UpstreamTLS)
 				}

@@ -143,6 +143,7 @@ func TestInfectedMailIsReplaced(t *testing.T) {
 		c.send("DELE 2")
 		c.expect("+OK")
 		c.quit()
+		x.settle()
 		if n := strings.Count(server.Lines(), "RETR 2"); n != 1 {
 			t.Errorf("fetched %d times", n)
 		}
@@ -248,6 +249,7 @@ func TestASlowScanKeepsBothSidesWaiting(t *testing.T) {
 				}
 				c.inSync()
 				c.quit()
+				x.settle()
 				if n := strings.Count(server.Lines(), "NOOP"); n < 3 {
 					t.Errorf("%d NOOP", n)
 				}
@@ -299,6 +301,7 @@ func TestAFailedJudgement(t *testing.T) {
 				c.expect("-ERR [SYS/TEMP]", "-ERR [SYS/TEMP]")
 				c.inSync()
 				c.quit()
+				x.settle()
 				if m := x.traffic.messages; len(m) != 2 || m[0].Fate != FateFailed || m[0].Reason == "" {
 					t.Errorf("%+v", m)
 				}
@@ -472,6 +475,7 @@ func TestLargeMessages(t *testing.T) {
 					t.Errorf("%q", got)
 				}
 				c.quit()
+				x.settle()
 				if got := x.traffic.messages[0].Fate; got != tt.fate {
 					t.Errorf("%s", got)
 				}
@@ -516,6 +520,7 @@ func TestUIDLIsAskedForOnlyWhereItHelps(t *testing.T) {
 			c.text()
 		}
 		c.quit()
+		x.settle()
 		if n := strings.Count(server.Lines(), "UIDL"); n != 3 {
 			t.Errorf("asked %d times", n)
 		}

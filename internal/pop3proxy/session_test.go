@@ -64,6 +64,7 @@ func TestWhatAnEnvelopeAndTheAccountHold(t *testing.T) {
 		c.text()
 		c.expect("+OK")
 		c.quit()
+		x.settle()
 	})
 	env := x.scanner.envs[0]
 	s := env.Session
