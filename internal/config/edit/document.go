@@ -273,6 +273,9 @@ func (d *Document) Remove(p Path) error {
 		}
 		return d.apply(d.cutItem(list.val, last.find(list))...)
 	}
+	if len(n.pairs) > 1 && n.pairs[0].inline {
+		return d.try(func() error { return d.removeDotted(p) })
+	}
 	var cuts []splice
 	for _, sec := range n.sections {
 		// A section of a list that lies in another belongs to both.
@@ -284,6 +287,23 @@ func (d *Document) Remove(p Path) error {
 		cuts = append(cuts, d.cutPair(p, pr))
 	}
 	return d.apply(cuts...)
+}
+
+// removeDotted removes a table in braces that dotted keys open, key by key: what goes
+// between the commas depends on what is left.
+func (d *Document) removeDotted(p Path) error {
+	for {
+		n, err := d.node(p)
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		if err == nil {
+			err = d.apply(d.cutPair(p, n.pairs[len(n.pairs)-1]))
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // listOf is the path to the list of the element that p leads to.

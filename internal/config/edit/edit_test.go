@@ -233,3 +233,18 @@ func TestOperationsOfPrograms(t *testing.T) {
 		}
 	}
 }
+
+func TestATableOfDottedKeysInBracesIsRemovedWhole(t *testing.T) {
+	for text, want := range map[string]string{
+		"t = { x.a = 1, x.b = 2, y = 3 } # c\n": "t = { y = 3 } # c\n", "t = { y = 3, x.a = 1, x.b = 2 }\n": "t = { y = 3 }\n",
+		"t = { x.a = 1, y = 3, x.b = 2 }\n": "t = { y = 3 }\n", "t = { x.a = 1, x.b = 2 }\n": "t = {  }\n",
+	} {
+		d, err := edit.Parse(text)
+		if err == nil {
+			err = d.Remove(edit.MustPath("t.x"))
+		}
+		if err != nil || d.Text() != want {
+			t.Errorf("%q became %q (%v)", text, d.Text(), err)
+		}
+	}
+}
