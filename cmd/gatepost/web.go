@@ -54,6 +54,7 @@ func (a *app) addWeb(cfg *config.Config, ac *admin.Config) error {
 func (a *app) pagesConfig(cfg *config.Config, ac *admin.Config) pages.Config {
 	return pages.Config{
 		Gate: ac.Gate, Log: a.logs.Logger("Admin"), Configuration: ac.Configuration, Keys: keysAPI{a}, Bayes: contentAPI{a}.BayesStatus,
+		TestMail: a.sendTestMail,
 		Hostname: func() string { return string(cfg.Hostname) }, Quarantine: a.services.quarantine, Queue: ac.Queue, Greylist: greylists{a},
 		Transports: a.transportNames,
 	}

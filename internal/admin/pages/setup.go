@@ -12,7 +12,7 @@ import (
 // setup makes the first administrator, behind the link that the server prints.
 func (s *Site) setup() section {
 	return section{
-		said: map[string]string{"setup-done": "Your account is made. Add a second factor below: whoever gets in here can read and lose mail."},
+		said: map[string]string{"setup-done": "Your account is made. Add a second factor soon, on “My account”: whoever gets in here can read and lose mail."},
 		routes: []admin.Route{
 			{Method: "GET", Path: "/setup/{token}", Public: true, Do: s.showSetup},
 			{Method: "POST", Path: "/setup/{token}", Public: true, Do: s.doSetup, Act: "make first administrator"},
@@ -77,4 +77,9 @@ func (s *Site) doSetup(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
 }
 
 // afterSetup is the page that follows the first account.
-func (s *Site) afterSetup() string { return "/account" }
+func (s *Site) afterSetup() string {
+	if s.cfg.Configuration != nil {
+		return "/welcome"
+	}
+	return "/account"
+}

@@ -45,6 +45,8 @@ type Config struct {
 	Transports func() []string
 	// Bayes is what was learned; nil leaves it out.
 	Bayes func(context.Context) (any, error)
+	// TestMail sends a test mail from the first steps; nil leaves it out.
+	TestMail TestMail
 	// Hostname is shown in the corner, so that nobody works on the wrong host.
 	Hostname func() string
 }
@@ -85,7 +87,7 @@ type entry struct {
 // sections are all files, in no particular order.
 func (s *Site) sections() []section {
 	return []section{
-		s.assets(), s.home(), s.login(), s.setup(), s.account(), s.users(), s.audit(), s.configuration(),
+		s.assets(), s.home(), s.login(), s.setup(), s.account(), s.users(), s.audit(), s.configuration(), s.welcome(),
 		s.quarantine(), s.delayed(),
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"gatepost/internal/accounts"
 	"gatepost/internal/admin"
 	"gatepost/internal/admin/pages"
+	"gatepost/internal/mail"
 	"gatepost/internal/policy/auth"
 	"gatepost/internal/store"
 )
@@ -87,6 +88,7 @@ func openWith(t testing.TB, parts func(*store.Store, *pages.Config), change ...f
 	must(t, err)
 	pc := pages.Config{Gate: gate, Configuration: noConfiguration{}, Keys: noKeys{}, Quarantine: noPagesQuarantine{}, Queue: noQueue{}, Greylist: noPagesGreylist{}}
 	parts(s, &pc)
+	pc.TestMail = func(context.Context, mail.Address, string) error { return nil }
 	site, err := pages.New(pc)
 	must(t, err)
 	w.gate = gate
