@@ -374,3 +374,29 @@ func TestAddressesThatCannotBeMeant(t *testing.T) {
 		}
 	}
 }
+
+func TestReaderOfAMailboxIsNobodyWhoSends(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t, on(0))
+		defer f.stop()
+		env := envelope("one@here.example")
+		env.Sender, env.Session.Protocol, env.Session.User = mail.Address{}, mail.POP3, "joe"
+		text := body{bytes.NewReader([]byte("From: a@b.example\n\nhello\n"))}
+		in, err := scan.NewInput(t.Context(), mail.Message{Envelope: env, Body: text}, scan.POP3, scan.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found, err := f.scanner(t, Config{}).Scan(t.Context(), in); err != nil || len(found) > 0 {
+			t.Fatalf("%v, %v", found, err)
+		}
+		synctest.Wait()
+		if got := f.transcript(); !strings.HasPrefix(got, "Cmailbox\x00U|H\x00|M<>\x00") || !strings.Contains(got, "LFrom\x00a@b.example\x00|N|") {
+			t.Errorf("heard %q", got)
+		}
+		for _, name := range []string{"{client_addr}", "{auth_authen}", "{tls_version}", "s"} {
+			if got := f.macros[name]; got != "" {
+				t.Errorf("macro %s is %q", name, got)
+			}
+		}
+	})
+}

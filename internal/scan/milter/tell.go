@@ -1,6 +1,7 @@
 package milter
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"strconv"
@@ -32,9 +33,18 @@ func line(s string) string {
 	}, s)
 }
 
+// client is who connected. Nobody has where the message was fetched from a mailbox: the
+// client is the one who reads, and milters must not take him for a user who sends.
+func (t *talk) client() *mail.Session {
+	if s := &t.env.Session; s.Protocol != mail.POP3 {
+		return s
+	}
+	return &mail.Session{Listener: t.env.Session.Listener, Name: "mailbox"}
+}
+
 // session tells who connected.
 func (t *talk) session() error {
-	s := &t.env.Session
+	s := t.client()
 	addr := s.Client.Addr().Unmap()
 	connect := command{code: cmdConnect, skip: noConnect, quiet: quietConnect}
 	name, text, port := s.Name, "", ""
@@ -51,7 +61,7 @@ func (t *talk) session() error {
 		connect.data = binary.BigEndian.AppendUint16(connect.data, s.Client.Port())
 		connect.data = append(connect.data, texts(text)...)
 	} else {
-		name = "localhost"
+		name = cmp.Or(name, "localhost")
 		connect.data = append(texts(name), 'U')
 	}
 	if err := t.macros(cmdConnect, "j", t.s.cfg.Hostname, "{daemon_name}", s.Listener, "v", "Gatepost",
@@ -73,11 +83,12 @@ func (t *talk) session() error {
 func (t *talk) envelope() error {
 	env := t.env
 	protocol := "SMTP"
-	if env.Session.ESMTP {
+	client := t.client()
+	if client.ESMTP {
 		protocol = "ESMTP"
 	}
-	if err := t.macros(cmdMail, "i", env.ID.String(), "{auth_authen}", env.Session.User, "{mail_addr}", env.GivenSender().String(),
-		"{mail_host}", env.GivenSender().Domain, "{mail_mailer}", "smtp", "b", message.FormatDate(env.Received), "r", protocol, "s", env.Session.Helo); err != nil {
+	if err := t.macros(cmdMail, "i", env.ID.String(), "{auth_authen}", client.User, "{mail_addr}", env.GivenSender().String(),
+		"{mail_host}", env.GivenSender().Domain, "{mail_mailer}", "smtp", "b", message.FormatDate(env.Received), "r", protocol, "s", client.Helo); err != nil {
 		return err
 	}
 	args := []string{path(env.GivenSender()), "SIZE=" + strconv.FormatInt(t.in.Message.Body.Size(), 10)}
@@ -141,7 +152,7 @@ func (t *talk) header() error {
 		} else if colon := strings.IndexByte(value, ':'); colon >= 0 {
 			value = value[colon+1:]
 		}
-		value = strings.ReplaceAll(strings.TrimSuffix(value, "\r\n"), "\r\n", "\n")
+		value = strings.TrimSuffix(strings.ReplaceAll(value, "\r\n", "\n"), "\n")
 		if t.steps&leadingSpace == 0 {
 			value = strings.TrimPrefix(value, " ")
 		}

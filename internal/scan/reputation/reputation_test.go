@@ -114,7 +114,7 @@ func TestSources(t *testing.T) {
 	outbound := input("203.0.113.5", "a@example.com", "dkim:pass=example.com")
 	outbound.Direction = scan.Outbound
 	pop3 := input("203.0.113.5", "a@example.com", "dkim:pass=example.com")
-	pop3.Direction = scan.POP3
+	pop3.Direction, pop3.Message.Envelope.Session.User = scan.POP3, "alice"
 	cases := []struct {
 		name string
 		in   *scan.Input

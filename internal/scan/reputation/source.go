@@ -38,7 +38,7 @@ func sourcesOf(in *scan.Input) []source {
 		return nil
 	}
 	session := &in.Message.Envelope.Session
-	if session.MayRelay() {
+	if in.Direction != scan.POP3 && session.MayRelay() {
 		return nil
 	}
 	var sources []source

@@ -186,14 +186,17 @@ func (s *Scanner) describe(h http.Header, env *mail.Envelope) {
 	set("Password", s.cfg.Password)
 	set("Queue-Id", env.ID.String())
 	set("MTA-Name", s.cfg.Hostname)
-	if addr := env.Session.Client.Addr().Unmap(); addr.IsValid() {
-		set("IP", addr.WithZone("").String())
+	// The client of a POP3 session is the one who reads: he has sent nothing.
+	if env.Session.Protocol != mail.POP3 {
+		if addr := env.Session.Client.Addr().Unmap(); addr.IsValid() {
+			set("IP", addr.WithZone("").String())
+		}
+		set("Helo", env.Session.Helo)
+		set("Hostname", env.Session.Name)
+		set("User", env.Session.User)
+		set("TLS-Version", env.Session.TLS.Version)
+		set("TLS-Cipher", env.Session.TLS.Cipher)
 	}
-	set("Helo", env.Session.Helo)
-	set("Hostname", env.Session.Name)
-	set("User", env.Session.User)
-	set("TLS-Version", env.Session.TLS.Version)
-	set("TLS-Cipher", env.Session.TLS.Cipher)
 	h.Set("From", "<"+line(env.GivenSender().String())+">")
 	for i := range env.Recipients[:min(len(env.Recipients), maxRecipients)] {
 		r := &env.Recipients[i]

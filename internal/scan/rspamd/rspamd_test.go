@@ -452,3 +452,18 @@ func TestRealRspamd(t *testing.T) {
 		}
 	}
 }
+
+func TestReaderOfAMailboxIsNobodyWhoSends(t *testing.T) {
+	env := input(t, plain).Message.Envelope
+	env.Session.Protocol, env.Session.User = mail.POP3, "joe"
+	h := http.Header{}
+	(&Scanner{}).describe(h, env)
+	for _, name := range []string{"IP", "Helo", "Hostname", "User", "TLS-Version", "TLS-Cipher"} {
+		if v := h.Get(name); v != "" {
+			t.Errorf("%s: %s", name, v)
+		}
+	}
+	if h.Get("Queue-Id") != env.ID.String() || h.Get("Rcpt") == "" {
+		t.Errorf("%v", h)
+	}
+}
