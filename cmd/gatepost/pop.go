@@ -254,7 +254,7 @@ func popLoginResult(r pop3proxy.LoginResult) string {
 type popTraffic struct {
 	logs    *logs.Logs
 	log     *slog.Logger
-	history mail.Historian // nil: nobody
+	history mail.Historian
 }
 
 // Retrieved implements pop3proxy.Traffic.
@@ -270,9 +270,6 @@ func (t popTraffic) Retrieved(env *mail.Envelope, m pop3proxy.MessageSummary) {
 		}
 	}
 	t.logs.POPRetrieval(env, line)
-	if t.history == nil {
-		return
-	}
 	e := mail.Event{Kind: mail.EventFetch, Stage: m.Verb, Reason: m.Reason, Took: m.Total.Round(time.Microsecond)}
 	e.AboutMessage(env)
 	e.Message, e.Result = line.ID, fetchResult(m.Fate)
@@ -304,9 +301,6 @@ func (t popTraffic) LoggedIn(s *mail.Session, user string, result pop3proxy.Logi
 		text, how = "login refused", mail.EventRefused
 	}
 	t.log.Info(text, "session", s.ID.String(), "listener", s.Listener, "client", s.Client.String(), "user", user, "server", s.Server, "reason", reason)
-	if t.history == nil {
-		return
-	}
 	e := mail.Event{Kind: mail.EventLogin, Result: how, Reason: reason}
 	e.About(s)
 	e.User = user
@@ -323,7 +317,7 @@ func (t popTraffic) Ended(s *mail.Session, sum pop3proxy.Summary) {
 		attrs = append(attrs, slog.String("upstream_tls", sum.UpstreamTLS.Version), slog.Bool("upstream_verified", sum.UpstreamTLS.Verified))
 	}
 	t.logs.POPSession(s, append(attrs, slog.Duration("duration", sum.Duration.Round(time.Microsecond)))...)
-	if t.history == nil || s.User == "" {
+	if s.User == "" {
 		return
 	}
 	e := mail.Event{Kind: mail.EventSession, Result: mail.EventOK, Reason: sum.Reason, Took: sum.Duration.Round(time.Microsecond), Details: []mail.Property{
