@@ -22,6 +22,7 @@ func (s *Site) funcs() template.FuncMap {
 		"plural": plural,
 		"dict":   dict,
 		"depth":  depth,
+		"waits":  waits,
 		"doc":    doc,
 	}
 }

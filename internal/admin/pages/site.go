@@ -88,7 +88,7 @@ type entry struct {
 func (s *Site) sections() []section {
 	return []section{
 		s.assets(), s.home(), s.login(), s.setup(), s.account(), s.users(), s.audit(), s.configuration(), s.welcome(),
-		s.quarantine(), s.delayed(),
+		s.quarantine(), s.delayed(), s.queue(),
 	}
 }
 
