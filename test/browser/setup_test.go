@@ -52,7 +52,8 @@ func TestTheFirstAdministratorSetsUpLogsInWithASecondFactorAndOut(t *testing.T) 
 	b.Press("#totp-begin")
 	b.Shot("second-factor")
 	secret := b.Text("section .secret")
-	b.Fill("#code", code(t, secret, 0))
+	used := code(t, secret, 0)
+	b.Fill("#code", used)
 	b.Press("section[aria-labelledby=offer] button.primary")
 	b.See("The second factor is on")
 
@@ -74,7 +75,7 @@ func TestTheFirstAdministratorSetsUpLogsInWithASecondFactorAndOut(t *testing.T) 
 		t.Errorf("without the code: %s", b.Path())
 	}
 	b.Go("/login/code?next=%2Fusers")
-	b.Fill("#code", code(t, secret, 0)) // used when it was turned on
+	b.Fill("#code", used)
 	b.Press("button.primary")
 	b.See("not right")
 	b.Fill("#code", code(t, secret, 1))
