@@ -163,6 +163,8 @@ func (a *app) serveAdmin(cfg *config.Config) (err error) {
 		Flows:            flowsAPI{a},
 		Routing:          routingAPI{a},
 		Configuration:    configAPI{a.changes, a},
+		History:          a.services.history,
+		LogFiles:         logFiles{a},
 		Health:           a,
 		Metrics:          a.metrics.Handler(),
 		MetricsTokenFile: string(cfg.Admin.MetricsTokenFile),

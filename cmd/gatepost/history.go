@@ -8,6 +8,8 @@ import (
 	"gatepost/internal/config"
 	"gatepost/internal/gateway"
 	"gatepost/internal/history"
+	"gatepost/internal/logs"
+	"gatepost/internal/logsearch"
 	"gatepost/internal/mail"
 	"gatepost/internal/metrics"
 	"gatepost/internal/spool"
@@ -82,4 +84,19 @@ func (a *app) historyMetrics() metrics.HistoryStats {
 	s := a.services.history.Stats()
 	return metrics.HistoryStats{Waiting: s.Waiting, Outbox: s.Outbox, Dropped: s.Dropped, Written: s.Written, Size: s.Size,
 		Segments: s.Segments, Watching: s.Watching, Missed: s.Missed}
+}
+
+// logFiles finds lines in mail.log.
+type logFiles struct{ *app }
+
+// SearchLog implements admin.LogFiles.
+func (l logFiles) SearchLog(ctx context.Context, r logsearch.Request) (logsearch.Result, error) {
+	if state := l.state.Load(); state != nil {
+		r.Dir = string(state.gen.cfg.LogDir)
+	}
+	r.Name = logs.MailFile
+	// What was written a moment ago is to be found, too; a disk that hangs is the
+	// search's to meet.
+	_ = l.logs.Flush()
+	return logsearch.Search(ctx, r)
 }

@@ -28,6 +28,9 @@ type commands struct {
 	Script     scriptCmd     `cmd:"" help:"Try the scripts of flows."`
 	Train      trainCmd      `cmd:"" help:"Teach the Bayesian filter what is ham and what is spam."`
 	Bayes      bayesCmd      `cmd:"" help:"Look at what the Bayesian filter has learned."`
+	History    historyCmd    `cmd:"" help:"Search what happened: to messages, sessions and deliveries."`
+	Log        logCmd        `cmd:"" help:"Search the log files."`
+	Trace      traceCmd      `cmd:"" help:"Show what happens while it happens."`
 	Status     statusCmd     `cmd:"" help:"Show how the running gateway is."`
 	Config     configCmd     `cmd:"" help:"Look at the configuration of the running gateway, and change it."`
 	Reload     reloadCmd     `cmd:"" help:"Have the running gateway load its configuration again."`

@@ -293,6 +293,16 @@ func statusText(s *admin.Status) string {
 	for _, name := range slices.Sorted(maps.Keys(s.Upstreams)) {
 		b.WriteString(upstreamText(name, s.Upstreams[name]))
 	}
+	if h := s.History; h != nil {
+		fmt.Fprintf(&b, "History %s, %d events waiting", sizeText(h.Size), h.Waiting)
+		if h.Outbox > 0 {
+			fmt.Fprintf(&b, ", %s in the spool", sizeText(h.Outbox))
+		}
+		if h.Dropped > 0 {
+			fmt.Fprintf(&b, ", %d LOST", h.Dropped)
+		}
+		b.WriteByte('\n')
+	}
 	if s.Ready {
 		b.WriteString("Ready\n")
 	} else {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"gatepost/internal/accounts"
+	"gatepost/internal/history"
 	"gatepost/internal/upstream"
 )
 
@@ -24,6 +25,8 @@ type Status struct {
 	Interception map[string]string `json:"interception,omitempty"`
 	// Upstreams are the sessions with those that mail is passed through to, by transport.
 	Upstreams map[string]upstream.Health `json:"upstreams,omitempty"`
+	// History is how the history is.
+	History *history.Stats `json:"history,omitempty"`
 	HealthReport
 }
 
@@ -39,6 +42,10 @@ func (s *Server) routeProcess(r *router) {
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	status := s.cfg.Status()
 	status.HealthReport = Report(s.cfg.Health)
+	if s.cfg.History != nil {
+		stats := s.cfg.History.Stats()
+		status.History = &stats
+	}
 	answer(w, http.StatusOK, status)
 }
 

@@ -38,6 +38,9 @@ type Config struct {
 	// Accounts are what the local administrator makes and changes at the unix socket;
 	// nil: the paths answer 404.
 	Accounts *accounts.Accounts
+	// History is what happened, LogFiles the log; nil: their paths answer 404.
+	History  History
+	LogFiles LogFiles
 	// Historian is told what is done here; nil: nobody.
 	Historian mail.Historian
 	// Gate knows who sends a request on TCP; nil: neither API nor pages are served
@@ -139,6 +142,12 @@ func (s *Server) routeAPI(r *router) {
 	s.routeContent(r)
 	s.routeRouting(r)
 	s.routeConfig(r)
+	if s.cfg.History != nil {
+		s.routeHistory(r)
+	}
+	if s.cfg.LogFiles != nil {
+		s.routeLog(r)
+	}
 	if s.cfg.Accounts != nil {
 		s.routeAccounts(r)
 	}

@@ -240,9 +240,9 @@ func freeTerms(v string) []term {
 		hash(fieldSender, v+"@"), hash(fieldRecipient, v+"@"), hash(fieldMessageID, strings.Trim(v, "<>")))
 }
 
-// parseTime reads a time: RFC 3339, "2026-11-22", "2026-11-22T08:00", a stretch before
+// ParseTime reads a time: RFC 3339, "2026-11-22", "2026-11-22T08:00", a stretch before
 // now ("90m", "2h", "3d", "1w"), "now", "today" or "yesterday".
-func parseTime(text string, now time.Time) (time.Time, error) {
+func ParseTime(text string, now time.Time) (time.Time, error) {
 	midnight := time.Date(now.Year(), now.Month(), now.Day(), 0, 0, 0, 0, now.Location())
 	switch strings.ToLower(text) {
 	case "now":

@@ -19,7 +19,7 @@ import (
 //	subject:invoice          a word of the subject; "two words" stand next to each other
 //	verdict:reject,defer     one of several
 //	-kind:session            not so
-//	since:2h until:today     times, see parseTime
+//	since:2h until:today     times, see ParseTime
 //	text:"mailbox full"      anywhere in an event: this is slow, and so are /…/ and *
 //	anything else            a word that is an address, a domain, an ID, a word of the
 //	                         subject, a symbol, a host or the like
@@ -171,7 +171,7 @@ func (q *Query) add(w word, now time.Time) error {
 		if w.not {
 			return &QueryError{w.at, w.field + " can't be turned round; use since and until"}
 		}
-		t, err := parseTime(w.value, now)
+		t, err := ParseTime(w.value, now)
 		if err != nil {
 			return &QueryError{w.valAt, err.Error()}
 		}

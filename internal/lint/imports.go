@@ -81,6 +81,7 @@ var rooms = []room{
 	{pattern: "internal/accounts", level: levelParts, why: "parts meet in the gateway, not behind its back"},
 	{pattern: "internal/webhook", level: levelParts, why: "parts meet in the gateway, not behind its back"},
 	{pattern: "internal/history", level: levelParts, why: "parts meet in the gateway, not behind its back"},
+	{pattern: "internal/logsearch", level: levelParts, why: "parts meet in the gateway, not behind its back"},
 
 	{pattern: "internal/gateway", level: levelSpine, why: "the spine does not know through which door a message came"},
 

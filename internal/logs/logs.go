@@ -21,9 +21,9 @@ const (
 	FormatJSON Format = "json"
 )
 
-// The names of the files in Config.Dir.
+// The names of the files in Config.Dir. MailFile has everything.
 const (
-	mailFile      = "mail.log"
+	MailFile      = "mail.log"
 	smtpProxyFile = "smtp_proxy.log"
 	popProxyFile  = "pop_proxy.log"
 )
@@ -113,7 +113,7 @@ func Open(cfg Config) (*Logs, error) {
 	l.level.Set(cfg.Level)
 	l.json.Store(cfg.Format == FormatJSON)
 	l.split.Store(cfg.Dir != "")
-	l.mail = newSink(mailFile, outs[0], cfg, l.notice(mailFile))
+	l.mail = newSink(MailFile, outs[0], cfg, l.notice(MailFile))
 	l.smtpProxy = newSink(smtpProxyFile, outs[1], cfg, l.notice(smtpProxyFile))
 	l.popProxy = newSink(popProxyFile, outs[2], cfg, l.notice(popProxyFile))
 	l.retrievals = newHandler(l, "POP-Proxy", lineWriter{mail: l.mail, also: l.popProxy, both: &l.split})
@@ -133,7 +133,7 @@ func openOutputs(cfg Config) (outputs, error) {
 		return outputs{}, fmt.Errorf("make log directory: %w", err)
 	}
 	var outs outputs
-	for i, name := range []string{mailFile, smtpProxyFile, popProxyFile} {
+	for i, name := range []string{MailFile, smtpProxyFile, popProxyFile} {
 		f := &file{path: filepath.Join(cfg.Dir, name), maxSize: cfg.MaxSize, backups: cfg.Backups}
 		if err := f.Reopen(); err != nil {
 			for _, before := range outs[:i] {

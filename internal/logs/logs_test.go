@@ -98,7 +98,7 @@ func TestHostileValuesStayOnOneLine(t *testing.T) {
 			l.Logger("SMTP-Proxy").Info("helo "+s, "helo", s, "any", fmt.Errorf("x: %s", s), "bytes", []byte(s))
 		}
 		must(t, l.Close())
-		lines := strings.Split(strings.TrimSuffix(read(t, dir, mailFile), "\n"), "\n")
+		lines := strings.Split(strings.TrimSuffix(read(t, dir, MailFile), "\n"), "\n")
 		if len(lines) != len(hostile) {
 			t.Fatalf("%s: %d lines for %d records", format, len(lines), len(hostile))
 		}
@@ -120,7 +120,7 @@ func TestLongValuesAreCutAndSecretsLeftOut(t *testing.T) {
 		l.Logger("X").Info("m", "long", strings.Repeat("é", 1000), "any", errors.New(strings.Repeat("z", 5000)),
 			"password", "hunter2", "Authorization", "Basic abc", slog.Group("g", "token", "t0k"))
 		must(t, l.Close())
-		got := read(t, dir, mailFile)
+		got := read(t, dir, MailFile)
 		if !strings.Contains(got, "ééééé…(+1990 bytes)") || !strings.Contains(got, "zzzzzzzzzzz…(+4989 bytes)") {
 			t.Errorf("values are not cut: %s", got)
 		}
@@ -138,7 +138,7 @@ func TestJSONHandlerKeepsTheRulesOfSlog(t *testing.T) {
 	results := func() []map[string]any {
 		must(t, l.Flush())
 		var all []map[string]any
-		for line := range strings.Lines(read(t, dir, mailFile)) {
+		for line := range strings.Lines(read(t, dir, MailFile)) {
 			var m map[string]any
 			if err := json.Unmarshal([]byte(line), &m); err != nil {
 				t.Fatalf("%v: %s", err, line)
@@ -227,7 +227,7 @@ func TestLevelAndFormatChangeUnderLoggersInUse(t *testing.T) {
 	must(t, l.Reload(Config{Dir: dir, Level: slog.LevelError, Format: FormatJSON}))
 	log.Warn("hidden again")
 	must(t, l.Close())
-	got := read(t, dir, mailFile)
+	got := read(t, dir, MailFile)
 	if strings.Contains(got, "hidden") || !strings.Contains(got, `"level":"debug","msg":"shown","component":"Spool","k":"v"}`) {
 		t.Error(got)
 	}
@@ -238,7 +238,7 @@ func TestReloadMovesTheFilesOrChangesNothing(t *testing.T) {
 	l := open(t, Config{Dir: first})
 	log := l.Logger("Admin")
 	log.Info("one")
-	if err := l.Reload(Config{Dir: filepath.Join(first, mailFile), Level: slog.LevelDebug}); err == nil {
+	if err := l.Reload(Config{Dir: filepath.Join(first, MailFile), Level: slog.LevelDebug}); err == nil {
 		t.Fatal("a file was taken for a directory")
 	}
 	log.Debug("hidden")
@@ -246,10 +246,10 @@ func TestReloadMovesTheFilesOrChangesNothing(t *testing.T) {
 	must(t, l.Reload(Config{Dir: second}))
 	log.Info("three")
 	must(t, l.Close())
-	if got := read(t, first, mailFile); strings.Count(got, "\n") != 2 || strings.Contains(got, "hidden") {
+	if got := read(t, first, MailFile); strings.Count(got, "\n") != 2 || strings.Contains(got, "hidden") {
 		t.Errorf("first: %s", got)
 	}
-	if got := read(t, second, mailFile); !strings.Contains(got, "three") {
+	if got := read(t, second, MailFile); !strings.Contains(got, "three") {
 		t.Errorf("second: %s", got)
 	}
 }
@@ -266,13 +266,13 @@ func TestFilesRotateBySizeAndTheDiskIsBounded(t *testing.T) {
 		}
 	}
 	must(t, l.Close())
-	files, err := filepath.Glob(filepath.Join(dir, mailFile+"*"))
+	files, err := filepath.Glob(filepath.Join(dir, MailFile+"*"))
 	must(t, err)
 	if len(files) != backups+1 {
 		t.Fatalf("files: %v", files)
 	}
 	next := 5_000
-	for _, name := range []string{mailFile, mailFile + ".1", mailFile + ".2", mailFile + ".3"} {
+	for _, name := range []string{MailFile, MailFile + ".1", MailFile + ".2", MailFile + ".3"} {
 		content := read(t, dir, name)
 		if len(content) > maxSize {
 			t.Errorf("%s has %d bytes, limit %d", name, len(content), maxSize)
@@ -294,7 +294,7 @@ func TestFilesRotateBySizeAndTheDiskIsBounded(t *testing.T) {
 
 func TestReopenFollowsLogrotate(t *testing.T) {
 	dir := t.TempDir()
-	path := filepath.Join(dir, mailFile)
+	path := filepath.Join(dir, MailFile)
 	l := open(t, Config{Dir: dir})
 	log := l.Logger("Queue")
 	log.Info("before")
@@ -316,11 +316,11 @@ func TestReopenFollowsLogrotate(t *testing.T) {
 
 func TestATornLastLineIsEndedAtOpen(t *testing.T) {
 	dir := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(dir, mailFile), []byte("whole\nhalf a li"), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, MailFile), []byte("whole\nhalf a li"), 0o600))
 	l := open(t, Config{Dir: dir})
 	l.Logger("Queue").Info("next")
 	must(t, l.Close())
-	if got := read(t, dir, mailFile); !strings.HasPrefix(got, "whole\nhalf a li\n20") {
+	if got := read(t, dir, MailFile); !strings.HasPrefix(got, "whole\nhalf a li\n20") {
 		t.Errorf("%q", got)
 	}
 }
@@ -328,7 +328,7 @@ func TestATornLastLineIsEndedAtOpen(t *testing.T) {
 func TestAFileThatCannotBeRotatedDoesNotGrow(t *testing.T) {
 	dir := t.TempDir()
 	// A directory with a file in it stands in the way of the backup.
-	must(t, os.MkdirAll(filepath.Join(dir, mailFile+".1", "x"), 0o700))
+	must(t, os.MkdirAll(filepath.Join(dir, MailFile+".1", "x"), 0o700))
 	l := open(t, Config{Dir: dir, MaxSize: 1000, Backups: 1, Buffer: 2000})
 	log := l.Logger("Queue")
 	for range 200 {
@@ -337,7 +337,7 @@ func TestAFileThatCannotBeRotatedDoesNotGrow(t *testing.T) {
 	if err := l.Close(); err == nil {
 		t.Error("nobody was told")
 	}
-	if got := len(read(t, dir, mailFile)); got > 1000 {
+	if got := len(read(t, dir, MailFile)); got > 1000 {
 		t.Errorf("file has %d bytes", got)
 	}
 	if l.Dropped() == 0 {
@@ -363,7 +363,7 @@ func TestEveryLineOfManyWritersArrivesOnce(t *testing.T) {
 	wg.Wait()
 	must(t, l.Close())
 	seen := map[string]int{}
-	files, err := filepath.Glob(filepath.Join(dir, mailFile+"*"))
+	files, err := filepath.Glob(filepath.Join(dir, MailFile+"*"))
 	must(t, err)
 	for _, f := range files {
 		for line := range strings.Lines(read(t, f)) {

@@ -22,7 +22,7 @@ func TestAFetchedMessageIsOneLineInBothFiles(t *testing.T) {
 	l.POPSession(&env.Session, slog.String("reason", "quit"), slog.Int("messages", 3))
 	must(t, l.Close())
 	text := read(t, dir, popProxyFile)
-	if text != read(t, dir, mailFile) || strings.Count(text, "\n") != 2 || read(t, dir, smtpProxyFile) != "" {
+	if text != read(t, dir, MailFile) || strings.Count(text, "\n") != 2 || read(t, dir, smtpProxyFile) != "" {
 		t.Errorf("%q", text)
 	}
 	for _, want := range []string{

@@ -34,7 +34,7 @@ func TestATransactionIsOneLineInBothFiles(t *testing.T) {
 		l.SMTPTransaction(env, d, r, 12*time.Millisecond)
 		must(t, l.Close())
 		line := read(t, dir, smtpProxyFile)
-		if line != read(t, dir, mailFile) || strings.Count(line, "\n") != 1 {
+		if line != read(t, dir, MailFile) || strings.Count(line, "\n") != 1 {
 			t.Errorf("%q", line)
 		}
 		if format == FormatJSON {
