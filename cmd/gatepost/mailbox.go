@@ -30,7 +30,7 @@ func (a *app) makeMailboxes() (err error) {
 
 // mailboxesOf is what the gateway needs for mail that is fetched from mailboxes.
 func (a *app) mailboxesOf(g *generation) (gateway.Mailboxes, error) {
-	m := gateway.Mailboxes{Memory: a.services.mailboxes, Hold: a.hold, From: g.cfg.Quarantine.NoticeFrom}
+	m := gateway.Mailboxes{Memory: a.services.mailboxes, Hold: a.hold, Kept: g.cfg.Quarantine.Keep, From: g.cfg.Quarantine.NoticeFrom}
 	if !slices.ContainsFunc(g.cfg.Listeners, func(l config.Listener) bool { return l.POP3() }) {
 		return m, nil
 	}
@@ -80,6 +80,12 @@ func (a *app) releaseToMailbox(ctx context.Context, g *gateway.Gateway, env *mai
 		return id, fmt.Errorf("nothing is known of the mailbox that it came from, and it cannot be mailed: %w", err)
 	}
 	return id, nil
+}
+
+// toMailbox reports whether a release is for the reader himself, and not for others whom
+// somebody named.
+func toMailbox(env *mail.Envelope) bool {
+	return len(env.Recipients) == 1 && env.Recipients[0].Route.Domain == "pop3"
 }
 
 // rulesOf names all that verdicts follow from: the configuration with the files that it

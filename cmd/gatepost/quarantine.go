@@ -40,7 +40,7 @@ type quarantineListCmd struct {
 	State     string `enum:",held,released,deleted" default:"" placeholder:"STATE" help:"In this state: held, released or deleted (default: all but deleted)."`
 	Since     string `placeholder:"TIME" help:"Received since then: 2026-01-31, 2026-01-31T15:04:05Z, or 2d for the last two days."`
 	Before    string `placeholder:"TIME" help:"Received before then."`
-	Text      string `help:"With this text in subject, sender, recipient, message ID or reason."`
+	Text      string `help:"With this text in subject, sender, recipient, message ID, reason, user or POP3 server."`
 	Limit     int    `placeholder:"N" help:"At most so many messages (default: all)."`
 }
 
@@ -207,6 +207,7 @@ type quarantineReleaseCmd struct {
 	quarantineChange `embed:""`
 	IDs              []string `arg:"" name:"id" help:"Messages."`
 	Recipient        []string `placeholder:"ADDRESS" help:"Only for this recipient; may be given several times (default: all for whom it is held)."`
+	To               []string `placeholder:"ADDRESS" help:"Mail it to this address instead; may be given several times."`
 	Train            bool     `help:"Tell the Bayesian filter that it is ham."`
 	Force            bool     `help:"Release again what was released before."`
 }
@@ -214,12 +215,16 @@ type quarantineReleaseCmd struct {
 // Help is the long help text.
 func (*quarantineReleaseCmd) Help() string {
 	return `Puts the bytes and the envelope as they came back into the queue. They are not
-scanned again. Viruses too: look first.`
+scanned again. Viruses too: look first.
+
+What was fetched from a POP3 mailbox lies there still: its reader gets the original
+instead of the notice when he fetches it the next time. With --to it is mailed, to
+whom you say, and the reader goes on getting the notice.`
 }
 
 // Run implements the subcommand.
 func (c *quarantineReleaseCmd) Run(t *terminal) error {
-	return c.run(t, "release", "released", admin.QuarantineRequest{IDs: c.IDs, Recipients: c.Recipient, Train: c.Train, Force: c.Force})
+	return c.run(t, "release", "released", admin.QuarantineRequest{IDs: c.IDs, Recipients: c.Recipient, To: c.To, Train: c.Train, Force: c.Force})
 }
 
 type quarantineDeleteCmd struct {

@@ -111,6 +111,9 @@ func quarantinedText(d *quarantine.Detail) string {
 // quarantinedFrom tells where a message came from.
 func quarantinedFrom(d *quarantine.Detail) string {
 	s := d.Client
+	if d.Server != "" {
+		return strings.TrimSpace("mailbox of " + orDash(d.User) + " at " + d.Server + ", fetched by " + s + " at listener " + d.Listener)
+	}
 	if d.Helo != "" {
 		s += " (" + d.Helo + ")"
 	}

@@ -196,7 +196,7 @@ func (a *app) Release(ctx context.Context, env *mail.Envelope, body mail.Body) (
 	if g == nil {
 		return mail.ID{}, errors.New("release: not started yet")
 	}
-	if env.Session.Protocol == mail.POP3 {
+	if env.Session.Protocol == mail.POP3 && toMailbox(env) {
 		return a.releaseToMailbox(ctx, g, env, body)
 	}
 	return g.Release(ctx, env, body)

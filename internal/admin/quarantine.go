@@ -34,6 +34,8 @@ type QuarantineRequest struct {
 	IDs []string `json:"ids"`
 	// Recipients limits it to these; none: all.
 	Recipients []string `json:"recipients,omitempty"`
+	// To are who gets what is released, in the place of those for whom it is held.
+	To []string `json:"to,omitempty"`
 	// By is who wants it, for log and list.
 	By string `json:"by,omitempty"`
 	// Train and Force are for release.
@@ -247,14 +249,14 @@ func (s *Server) changeQuarantine(name string, op func(context.Context, quaranti
 // check returns the request in the quarantine's terms. Whoever can open the
 // socket is an administrator.
 func (c *QuarantineRequest) check(name string) (quarantine.Request, error) {
-	request := quarantine.Request{Recipients: c.Recipients, By: c.By, Role: quarantine.RoleAdmin, Train: c.Train, Force: c.Force}
+	request := quarantine.Request{Recipients: c.Recipients, To: c.To, By: c.By, Role: quarantine.RoleAdmin, Train: c.Train, Force: c.Force}
 	switch {
 	case len(c.IDs) == 0:
 		return request, badRequest(errors.New("no ids"))
-	case len(c.IDs) > MaxQuarantineIDs || len(c.Recipients) > MaxQuarantineIDs:
+	case len(c.IDs) > MaxQuarantineIDs || len(c.Recipients) > MaxQuarantineIDs || len(c.To) > MaxQuarantineIDs:
 		return request, badRequest(fmt.Errorf("at most %d ids and recipients", MaxQuarantineIDs))
-	case (c.Train || c.Force) && name != "release":
-		return request, badRequest(fmt.Errorf("%s takes neither train nor force", name))
+	case (c.Train || c.Force || len(c.To) > 0) && name != "release":
+		return request, badRequest(fmt.Errorf("%s takes neither train nor force nor to", name))
 	case name == "train" && c.As != "ham" && c.As != "spam":
 		return request, badRequest(fmt.Errorf("as: %q is neither ham nor spam", c.As))
 	case name != "train" && c.As != "":

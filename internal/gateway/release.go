@@ -30,7 +30,12 @@ func (g *Gateway) Release(ctx context.Context, env *mail.Envelope, body mail.Bod
 	}
 	w := g.cfg.Spool.Create(fresh.ID)
 	defer w.Abort()
-	if _, err := io.Copy(w, io.NewSectionReader(body, 0, body.Size())); err != nil {
+	fill := copyBytes
+	if fresh.Session.Protocol == mail.POP3 {
+		mailed(&fresh)
+		fill = copyLines
+	}
+	if err := fill(w, body); err != nil {
 		return mail.ID{}, fmt.Errorf("spool released message: %w", err)
 	}
 	m := mail.Message{Envelope: &fresh, Body: w.Body()}
@@ -51,4 +56,10 @@ func (g *Gateway) Release(ctx context.Context, env *mail.Envelope, body mail.Bod
 	g.cfg.Queue.Add(m, items)
 	g.cfg.Log.Info("message released", "id", fresh.ID.String(), "from", env.ID.String(), "recipients", len(fresh.Recipients))
 	return fresh.ID, nil
+}
+
+// copyBytes copies a body as it is.
+func copyBytes(w io.Writer, body mail.Body) error {
+	_, err := io.Copy(w, io.NewSectionReader(body, 0, body.Size()))
+	return err
 }

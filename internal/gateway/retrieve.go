@@ -267,6 +267,8 @@ func (r *Retrieval) editsForReader(header *message.Header, seen *inspection, j *
 	}
 	env := *r.env
 	env.ID = j.Message
+	// Where there are fields of ours, there are none of others that claim to be.
+	env.Edits = mail.Edits{Cut: r.g.forged(header)}
 	edits := r.g.editsFor(&env, v, header, seen)
 	if len(unlooked) > 0 {
 		edits.Prepend = append([]byte(foldField("X-Gatepost-Unscanned: "+strings.Join(unlooked, ", "))), edits.Prepend...)

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"mime/quotedprintable"
 	netmail "net/mail"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -436,4 +437,43 @@ func ordinaryMail(t *testing.T) map[string]string {
 		all[filepath.Base(file)] = string(text)
 	}
 	return all
+}
+
+func TestMessageFromAMailboxIsMailedInTheFormOfMail(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	for name, tt := range map[string]struct{ held, want string }{
+		"LF":       {"Subject: x\n\nbody\n.\n", "Subject: x\r\n\r\nbody\r\n.\r\n"},
+		"mixed":    {"Subject: x\r\n\r\na\nb\rc\r\r\n\r\nend", "Subject: x\r\n\r\na\r\nb\r\nc\r\n\r\n\r\nend\r\n"},
+		"last CR":  {"Subject: x\r\n\r\na\r", "Subject: x\r\n\r\na\r\n"},
+		"no end":   {"Subject: x\r\n\r\n" + strings.Repeat("x", 100_000), "Subject: x\r\n\r\n" + strings.Repeat("x", 100_000) + "\r\n"},
+		"as it is": {"Subject: x\r\n\r\na\r\n", "Subject: x\r\n\r\na\r\n"},
+	} {
+		env := fetching(t)
+		env.Session.Client, env.Session.Helo = netip.MustParseAddrPort("10.9.8.7:4711"), ""
+		boss := address(t, "boss@in.example")
+		env.Recipients = []mail.Recipient{{Address: boss, Original: boss}}
+		in, err := r.gateway.Retrieve(t.Context(), fetching(t), letter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(in, tt.held); err != nil {
+			t.Fatal(err)
+		}
+		done, err := in.Judge(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.gateway.Release(t.Context(), env, done.Body); err != nil {
+			t.Fatal(err)
+		}
+		in.Close()
+		got := r.queue.added[len(r.queue.added)-1]
+		out := delivered(t, got.m)
+		if !strings.HasSuffix(out, "\r\n"+tt.want) || !strings.HasPrefix(out, "Received: from pop.example\r\n\tby gw.example.com with POP3 id ") || strings.Contains(out, "10.9.8.7") {
+			t.Errorf("%s: mailed as %.300q", name, out)
+		}
+		if got.items[0].Transport != "next" || !got.m.Envelope.Sender.IsNull() {
+			t.Errorf("%+v", got.items[0])
+		}
+	}
 }

@@ -137,7 +137,10 @@ func isTracePath(s string) bool {
 // protocol is the "with" value of RFC 3848 and RFC 6531 §4.3. There is none for
 // HELO with TLS or AUTH, so that stays SMTP.
 func protocol(s *mail.Session, utf8 bool) string {
-	if !s.ESMTP {
+	switch {
+	case s.Protocol == mail.POP3:
+		return "POP3"
+	case !s.ESMTP:
 		return "SMTP"
 	}
 	name := "ESMTP"

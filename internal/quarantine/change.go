@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gatepost/internal/mail"
+	"gatepost/internal/smtp"
 	"gatepost/internal/store"
 )
 
@@ -30,18 +31,25 @@ func (q *Quarantine) releaseOne(ctx context.Context, id mail.ID, r Request) Resu
 	if err != nil {
 		return res.failed(err)
 	}
+	env := rec.envelopeFor(chosen)
+	if len(r.To) > 0 {
+		env.Recipients, err = r.others()
+	}
+	if err != nil {
+		return res.failed(err)
+	}
 	body, err := q.Body(ctx, id)
 	if err != nil {
 		return res.failed(err)
 	}
-	if res.ReleasedAs, err = q.cfg.Releaser.Release(ctx, rec.envelopeFor(chosen), body); err != nil {
+	if res.ReleasedAs, err = q.cfg.Releaser.Release(ctx, env, body); err != nil {
 		res.ReleasedAs = mail.ID{}
 		return res.failed(fmt.Errorf("release %s: %w", id, err))
 	}
 	res.Recipients = namesOf(chosen)
 	q.noteRelease(rec, res, r)
 	q.cfg.Log.Info("released", "id", id.String(), "as", res.ReleasedAs.String(), "recipients", strings.Join(res.Recipients, " "),
-		"role", string(r.Role), "by", r.By, "again", r.Force)
+		"to", strings.Join(r.To, " "), "role", string(r.Role), "by", r.By, "again", r.Force)
 	// Only now: a crash before this releases twice rather than never.
 	if err := q.setState(ctx, id, keysOf(chosen), store.QuarantineChange{State: store.QuarantineReleased, From: fromStates(r), By: r.By}); err != nil {
 		return res.failed(fmt.Errorf("released, but could not be marked so: %w", err))
@@ -233,6 +241,23 @@ func (rec *record) envelopeFor(entries []Entry) *mail.Envelope {
 		}
 	}
 	return &env
+}
+
+// others are the recipients that a release names. The sender asked for none of them, and
+// gets no report about them.
+func (r *Request) others() ([]mail.Recipient, error) {
+	if r.Role != RoleAdmin {
+		return nil, fmt.Errorf("%w: only administrators release to others", ErrRequest)
+	}
+	var all []mail.Recipient
+	for _, s := range r.To {
+		a, err := smtp.ParseAddress(s)
+		if err != nil {
+			return nil, fmt.Errorf("%w: address %q", ErrRequest, s)
+		}
+		all = append(all, mail.Recipient{Address: a, Original: a, Notify: mail.NotifyNever})
+	}
+	return all, nil
 }
 
 func keysOf(entries []Entry) []string {

@@ -193,9 +193,13 @@ func messageOf(d *mail.Delivery) *store.QuarantinedMessage {
 	if env.Session.Client.IsValid() {
 		m.Client = env.Session.Client.Addr().Unmap().String()
 	}
+	fetched := env.Session.Protocol == mail.POP3
+	if fetched {
+		m.Direction = "pop3"
+	}
 	for _, r := range d.Recipients {
 		e := store.QuarantineEntry{Recipient: r.Address, Domain: r.Route.Domain, QuarantineCause: causeOf(r.Verdict)}
-		if !configured(r.Route) {
+		if fetched || !configured(r.Route) {
 			e.Domain = r.Address.Domain
 		}
 		m.Entries = append(m.Entries, e)

@@ -17,7 +17,10 @@ import (
 // safe: printable, and one line each but for Text.
 type Detail struct {
 	Row
-	User     string         `json:"user,omitempty"`
+	User string `json:"user,omitempty"`
+	// Server is the POP3 server that the message was fetched from, "" for mail that came
+	// by SMTP.
+	Server   string         `json:"server,omitempty"`
 	Findings []mail.Finding `json:"findings"`
 	// Headers are the fields of the header section, the first 100.
 	Headers []Field `json:"headers"`
@@ -87,7 +90,7 @@ func (q *Quarantine) Show(ctx context.Context, id mail.ID) (*Detail, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Detail{Row: rec.Row, User: safe(rec.envelope.Session.User), Findings: safeFindings(rec.envelope.Findings)}
+	d := &Detail{Row: rec.Row, User: safe(rec.envelope.Session.User), Server: safe(rec.envelope.Session.Server), Findings: safeFindings(rec.envelope.Findings)}
 	for i := range d.Entries {
 		d.Entries[i].Verdict = rec.verdictOf(d.Entries[i].Key)
 	}

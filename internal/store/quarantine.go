@@ -310,5 +310,9 @@ func senderOf(m *QuarantinedMessage) addressKey {
 
 // searchText is what free text is looked for in, besides the recipients.
 func searchText(m *QuarantinedMessage) string {
-	return fold(strings.Join([]string{m.Sender, m.Subject, m.MessageID, m.Client, m.Helo, m.Reason, m.Rule}, "\n"))
+	texts := []string{m.Sender, m.Subject, m.MessageID, m.Client, m.Helo, m.Reason, m.Rule}
+	if m.Envelope != nil {
+		texts = append(texts, m.Envelope.Session.User, m.Envelope.Session.Server)
+	}
+	return fold(strings.Join(texts, "\n"))
 }
