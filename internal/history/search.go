@@ -223,7 +223,7 @@ func (f *finder) segment(ctx context.Context, seg *segment) (stopped mail.ID, er
 			stopped = blocks[n+1].id
 			break
 		}
-		if found, err = f.block(ctx, seg, n, wanted, all, found); err != nil {
+		if found, err = f.block(ctx, chosen{seg, n, wanted, all}, found); err != nil {
 			return stopped, err
 		}
 		f.tell(b)
@@ -343,32 +343,37 @@ func (s *segment) union(ctx context.Context, entries []entry) ([]uint32, error) 
 	return union(lists), nil
 }
 
+// chosen is what is looked at of a block: the events with these numbers, or all.
+type chosen struct {
+	seg    *segment
+	n      int
+	wanted []uint32
+	all    bool
+}
+
 // block looks at the events of one block, the latest first.
-func (f *finder) block(ctx context.Context, seg *segment, n int, wanted []uint32, all bool, found []hit) ([]hit, error) {
-	raw, err := seg.block(ctx, n)
+func (f *finder) block(ctx context.Context, c chosen, found []hit) ([]hit, error) {
+	raw, err := c.seg.block(ctx, c.n)
 	if err != nil {
 		return nil, err
 	}
-	b := &seg.head.blocks[n]
+	b := &c.seg.head.blocks[c.n]
 	lines := bytes.Split(bytes.TrimSuffix(raw, []byte{'\n'}), []byte{'\n'})
 	if uint32(len(lines)) != b.events {
 		return nil, errDamaged
 	}
-	count := len(wanted)
-	if all {
+	count := len(c.wanted)
+	if c.all {
 		count = len(lines)
 	}
 	for i := count - 1; i >= 0 && len(found) <= f.s.Limit; i-- {
 		at := i
-		if !all {
-			at = int(wanted[i] - b.first)
-		}
-		if at >= len(lines) {
-			continue // of a block after this one, which was not asked
+		if !c.all {
+			at = int(c.wanted[i] - b.first)
 		}
 		a, ok, err := f.event(lines[at])
 		if err != nil {
-			return nil, fmt.Errorf("segment %d block %d: %w", seg.info.ID, n, err)
+			return nil, fmt.Errorf("segment %d block %d: %w", c.seg.info.ID, c.n, err)
 		}
 		if ok {
 			found = append(found, a)

@@ -70,6 +70,7 @@ var standards = []standard{
 	{3834, "Recommendations for Automatic Responses to Electronic Mail", ""},
 	{3848, "ESMTP and LMTP Transmission Types Registration", ""},
 	{3986, "Uniform Resource Identifier: Generic Syntax", ""},
+	{4180, "Common Format and MIME Type for Comma-Separated Values (CSV) Files", ""},
 	{4226, "HOTP: An HMAC-Based One-Time Password Algorithm", ""},
 	{4291, "IP Version 6 Addressing Architecture", ""},
 	{4422, "Simple Authentication and Security Layer", ""},
