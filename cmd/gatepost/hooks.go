@@ -76,7 +76,7 @@ func penalty(s string) smtpserver.Penalty {
 // hooksOf joins the SMTP engine to the spine.
 func hooksOf(gen *generation, l *config.Listener) smtpserver.Hooks {
 	g := gen.gateway
-	hooks := smtpserver.Hooks{Connect: g, Auth: gen.logins[string(l.Name)], Mail: g, Rcpt: g, Data: g, Intake: intakes{g}, Reset: g, End: ended{g},
+	hooks := smtpserver.Hooks{Connect: g, Auth: gen.logins[string(l.Name)], Mail: g, Rcpt: g, Data: g, Intake: intakes{g}, Reset: g, End: ended{g, gen.logins[string(l.Name)]},
 		Refused: g, LoginFailed: g}
 	if servers := gen.serversOf(l); len(servers) > 0 && l.Intercepts() {
 		hooks.Helo = meeting(servers)
@@ -85,10 +85,18 @@ func hooksOf(gen *generation, l *config.Listener) smtpserver.Hooks {
 }
 
 // ended fits the gateway to the engine's hook.
-type ended struct{ *gateway.Gateway }
+type ended struct {
+	*gateway.Gateway
+	login smtpserver.Authenticator
+}
 
 // End implements smtpserver.EndHook.
-func (e ended) End(s *mail.Session, _ smtpserver.Summary) { e.Ended(s) }
+func (e ended) End(s *mail.Session, _ smtpserver.Summary) {
+	if u, ok := e.login.(upstreamLogin); ok {
+		u.loggedOut(s)
+	}
+	e.Ended(s)
+}
 
 // intakes and intake fit the gateway's types to the engine's interfaces, which
 // the gateway, a level below, cannot name.

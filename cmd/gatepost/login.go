@@ -35,6 +35,12 @@ func (a *app) buildLogin(g, old *generation) error {
 	}
 	for i := range g.cfg.Listeners {
 		l := &g.cfg.Listeners[i]
+		if l.AuthUpstream != "" {
+			if err := a.buildUpstreamLogin(g, l, guard); err != nil {
+				return err
+			}
+			continue
+		}
 		if len(l.Auth) == 0 {
 			continue // a flow without a way to log in: the check has warned
 		}

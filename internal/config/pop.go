@@ -42,7 +42,7 @@ func (l *Listener) upstreamPort() int {
 // checkPOP looks at a listener for POP3.
 func (v *validator) checkPOP(l *Listener) {
 	for _, field := range []any{
-		&l.LineEndings, &l.Auth, &l.AuthWithoutTLS, &l.XClientFrom, &l.Pregreet, &l.PregreetDelay, &l.Pipelining, &l.Processing, &l.Mixed,
+		&l.LineEndings, &l.Auth, &l.AuthUpstream, &l.AuthWithoutTLS, &l.XClientFrom, &l.Pregreet, &l.PregreetDelay, &l.Pipelining, &l.Processing, &l.Mixed,
 		&l.Flows.Connect, &l.Flows.Auth, &l.Flows.Recipient,
 	} {
 		if v.isSet(field) {

@@ -41,6 +41,28 @@ func (v *validator) checkProxy() {
 	}
 }
 
+// checkUpstreamLogin wants a server that mail of the listener is passed through to, and
+// nobody else to ask.
+func (v *validator) checkUpstreamLogin(l *Listener) {
+	if len(l.Auth) > 0 || l.Flows.Auth != "" {
+		v.report(ruleProxy, &l.AuthUpstream, "is set beside auth or a flow of the stage auth: only one can decide who may log in", "take auth and flows.auth out, or auth_upstream")
+		return
+	}
+	v.checkLoginTLS(l)
+	t := v.transport(l.AuthUpstream)
+	passes := slices.ContainsFunc(v.cfg.Domains, func(d Domain) bool {
+		return d.Delivery == "proxy" && d.Transport == l.AuthUpstream && (d.Listener == "*" || d.Listener == l.Name)
+	})
+	switch {
+	case t == nil:
+		v.report(ruleDanglingTransport, &l.AuthUpstream, fmt.Sprintf("no [[transport]] has the name %q", l.AuthUpstream), "write the name of one that mail is passed through to")
+	case !passes:
+		v.report(ruleProxy, &l.AuthUpstream, fmt.Sprintf("no mail of this listener is passed through the transport %q", l.AuthUpstream), `write a [[domain]] with delivery = "proxy" and this transport`)
+	case t.Auth != nil:
+		v.report(ruleProxy, &l.AuthUpstream, fmt.Sprintf("the transport %q logs in with a name and password of its own", l.AuthUpstream), "take auth out of the [[transport]], or auth_upstream out of the [[listener]]")
+	}
+}
+
 // checkProxyListeners finds listeners that answer before there is something to pass
 // through.
 func (v *validator) checkProxyListeners(d *Domain) {

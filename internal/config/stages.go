@@ -30,6 +30,10 @@ import (
 // checkLogin holds the ways to log in against the flow that knows users.
 func (v *validator) checkLogin(l *Listener) {
 	unique(v, ruleDuplicateElement, l.Auth)
+	if l.AuthUpstream != "" {
+		v.checkUpstreamLogin(l)
+		return
+	}
 	switch {
 	case !v.ok(&l.Auth, &l.Flows.Auth):
 	case len(l.Auth) == 0 && l.AuthWithoutTLS:
@@ -39,10 +43,16 @@ func (v *validator) checkLogin(l *Listener) {
 	case len(l.Auth) > 0 && l.Flows.Auth == "":
 		v.report(ruleNoAuthFlow, &l.Auth, "users may log in, but no flow knows them", `write flows = { auth = "users" } and a [[flow]] of the stage "auth"`)
 	}
-	if len(l.Auth) == 0 || !v.ok(&l.TLS) {
+	if len(l.Auth) == 0 {
 		return
 	}
+	v.checkLoginTLS(l)
+}
+
+// checkLoginTLS keeps passwords from travelling in the clear unasked.
+func (v *validator) checkLoginTLS(l *Listener) {
 	switch {
+	case !v.ok(&l.TLS):
 	case l.TLS == "off" && !l.AuthWithoutTLS:
 		v.report(ruleNoAuthTLS, &l.Auth, `users may log in under TLS only, but tls = "off"`, `write tls = "starttls", or auth_without_tls = true`)
 	case l.AuthWithoutTLS && (l.TLS == "off" || l.TLS == "starttls"):

@@ -232,6 +232,10 @@ type Listener struct {
 	// Without TLS they are not offered, unless auth_without_tls is true. Empty: nobody
 	// logs in.
 	Auth []string `toml:"auth" default:"[]" enum:"PLAIN,LOGIN" example:"[\"PLAIN\", \"LOGIN\"]"`
+	// Name of a transport that mail is passed through to (`delivery = "proxy"`): clients log
+	// in at its server. What it offers is offered, its words come back, and what they send
+	// there goes through the session in which they have logged in. Instead of auth.
+	AuthUpstream Name `toml:"auth_upstream" default:"" example:"exchange"`
 	// Let users log in without TLS, so that everybody on the way can read their
 	// passwords.
 	AuthWithoutTLS bool `toml:"auth_without_tls" default:"false"`

@@ -32,6 +32,9 @@ func (s *session) auth(arg []byte) mail.Decision {
 	case !s.mayAuth():
 		return s.say(mail.ReplyAuthNeedsTLS)
 	}
+	if p, ok := s.set.passer(); ok {
+		return s.passLogin(p, arg)
+	}
 	word, rest, hasInitial := bytes.Cut(arg, []byte(" "))
 	mechanism := strings.ToUpper(string(word))
 	if !slices.Contains(s.set.Auth, mechanism) {
@@ -59,19 +62,8 @@ func (s *session) authenticate(user, password string) mail.Decision {
 		return s.loginFailed("")
 	}
 	d := s.set.hooks.Auth.Authenticate(s.srv.ctx, &s.sess, user, password)
-	if d.Act == mail.Reject {
-		s.loginFailed(user)
-	}
-	d = s.decide(mail.StageAuth, d, defaults{mail.ReplyAuthOK, mail.ReplyAuthTempFail, mail.ReplyAuthFailed})
-	if d.Act == mail.Accept {
-		if d.Reply.Code != 235 {
-			d.Reply = s.srv.replies[mail.ReplyAuthOK]
-		}
-		s.sess.User, s.sess.Senders = cmp.Or(d.User, user), d.Senders
-		s.limitLines()
-		s.noteLogin("", true)
-	}
-	return d
+	d.User = cmp.Or(d.User, user)
+	return s.loggedIn(d)
 }
 
 // loginFailed tells of a login that was refused, and is the usual answer.

@@ -179,7 +179,7 @@ func (c *Config) extensions(h Hooks) smtp.Extensions {
 	if c.TLS == TLSStart || c.TLS == TLSRequired {
 		e |= smtp.ExtStartTLS
 	}
-	if len(c.Auth) > 0 && h.Auth != nil {
+	if _, passes := h.Auth.(LoginPasser); passes || len(c.Auth) > 0 && h.Auth != nil {
 		e |= smtp.ExtAuth
 	}
 	return e &^ c.Disable

@@ -62,7 +62,7 @@ func (s *session) extensionLines() []string {
 	add(smtp.ExtDSN, "DSN")
 	add(smtp.ExtEnhancedCodes, "ENHANCEDSTATUSCODES")
 	add(smtp.ExtStartTLS, "STARTTLS")
-	add(smtp.ExtAuth, s.set.authLine)
+	add(smtp.ExtAuth, s.authLine())
 	add(smtp.ExtRequireTLS, "REQUIRETLS")
 	add(smtp.ExtPRDR, "PRDR")
 	add(smtp.ExtLimits, fmt.Sprintf("LIMITS RCPTMAX=%d", s.offer.Recipients))
@@ -78,7 +78,7 @@ func (s *session) offers(e smtp.Extensions) bool {
 	case smtp.ExtStartTLS:
 		return s.offer.Extensions.Has(e) && !s.sess.TLS.Active()
 	case smtp.ExtAuth:
-		return s.offer.Extensions.Has(e) && s.mayAuth()
+		return s.offer.Extensions.Has(e) && s.mayAuth() && len(s.mechanisms()) > 0
 	case smtp.ExtRequireTLS:
 		// RFC 8689 §2: only within TLS.
 		return s.offer.Extensions.Has(e) && s.sess.TLS.Active()
@@ -87,6 +87,14 @@ func (s *session) offers(e smtp.Extensions) bool {
 		return s.offer.Extensions.Has(e | smtp.ExtChunking)
 	}
 	return s.offer.Extensions.Has(e)
+}
+
+// authLine is EHLO's "AUTH …".
+func (s *session) authLine() string {
+	if _, ok := s.set.passer(); ok {
+		return "AUTH " + strings.Join(s.mechanisms(), " ")
+	}
+	return s.set.authLine
 }
 
 // limitLines allows the longer lines of AUTH for as long as AUTH is possible.

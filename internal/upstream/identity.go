@@ -157,7 +157,8 @@ func (s *Server) rename(ctx context.Context, sess *session, w *want) error {
 
 // identify tells an open session who the next transaction is from.
 func (s *Server) identify(ctx context.Context, sess *session, w *want) error {
-	if sess.identity != w.identity {
+	// XCLIENT would undo the login of a client's own session.
+	if sess.login == nil && sess.identity != w.identity {
 		if err := s.rename(ctx, sess, w); err != nil {
 			return err
 		}

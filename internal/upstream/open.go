@@ -56,6 +56,9 @@ func (s *Server) session(ctx context.Context, w *want) (*session, error) {
 	defer s.running.Done()
 	ctx, done := s.lookout(ctx)
 	defer done()
+	if sess, ok, err := s.ownSession(ctx, w); ok {
+		return sess, err
+	}
 	hosts, err := s.hostsFor(w)
 	if err != nil {
 		return nil, err

@@ -36,6 +36,8 @@ type session struct {
 	renames bool
 	reused  bool
 	timer   *time.Timer // ends it when it was idle for long
+	// login is set where a client has logged in: the session is its own.
+	login *login
 }
 
 // serves reports whether the session is good for w.
@@ -279,6 +281,7 @@ func (s *Server) release(ep *endpoint) {
 
 // drop ends a session that is of no more use.
 func (s *Server) drop(sess *session) {
+	s.ended(sess)
 	s.forget(sess)
 	sess.conn.Close()
 	s.release(sess.ep)
@@ -318,6 +321,10 @@ func (s *Server) put(sess *session) {
 // ends it. Its slot is free when it is really over, so that an upstream never sees
 // more sessions than the limit.
 func (s *Server) keep(sess *session) {
+	if sess.login != nil {
+		s.comeBack(sess)
+		return
+	}
 	if sess.conn.Transactions() < s.cfg.MessagesPerSession && s.offer(sess) {
 		return
 	}
@@ -325,6 +332,7 @@ func (s *Server) keep(sess *session) {
 }
 
 func (s *Server) quit(sess *session) {
+	s.ended(sess)
 	s.forget(sess)
 	end := func() {
 		sess.conn.Quit()

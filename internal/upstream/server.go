@@ -34,6 +34,7 @@ type Server struct {
 	waiting   []*waiter             // the first one waits longest
 	tick      *time.Timer           // runs while there are waiters and a slow start
 	known     map[string]Learned    // by address
+	logins    map[mail.ID]*login    // by session of a client
 }
 
 var (
@@ -52,7 +53,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: cfg, deps: deps, log: deps.Log.With("transport", cfg.Name), policy: newPolicy(cfg),
-		endpoints: make(map[string]*endpoint), sessions: make(map[*session]struct{}), known: make(map[string]Learned)}
+		endpoints: make(map[string]*endpoint), sessions: make(map[*session]struct{}), known: make(map[string]Learned), logins: make(map[mail.ID]*login)}
 	for _, h := range cfg.Hosts {
 		parsed, err := parseHost(h, cfg.Port)
 		if err == nil && !parsed.fixed.IsValid() && deps.Resolver == nil {
