@@ -63,7 +63,7 @@ func (s *session) retrieve(r request) {
 		return
 	}
 	if k := s.kept; k != nil && k.number == r.number {
-		f.env, f.sum.UIDL, f.sum.Size = k.env, k.uidl, k.size
+		f.env, f.sum.UIDL, f.sum.Size, f.again = k.env, k.uidl, k.size, true
 		f.deliver(k.result)
 		return
 	}
@@ -184,7 +184,9 @@ type fetch struct {
 	nextWait time.Time
 	// ours says that the server is not to blame for a failure.
 	ours bool
-	sum  MessageSummary
+	// again says that the message is one that was told of in this session.
+	again bool
+	sum   MessageSummary
 }
 
 // Why a message does not reach a client. errClient is for the one who is gone.
@@ -360,10 +362,14 @@ func (f *fetch) account(fate Fate, reason string) {
 	if fate == FateReplaced {
 		f.session.sum.Replaced++
 	}
-	if o := f.srv.opts.Observer; o != nil {
-		o.POPRetrieved(f.set.Listener, fate, f.sum.Size, f.sum.Scan)
+	size := f.sum.Size
+	if f.again {
+		size = 0 // the server was not asked again
 	}
-	if t := f.set.hooks.Traffic; t != nil {
+	if o := f.srv.opts.Observer; o != nil {
+		o.POPRetrieved(f.set.Listener, fate, size, f.sum.Scan)
+	}
+	if t := f.set.hooks.Traffic; t != nil && !(f.again && f.verb == pop3.VerbTOP) {
 		t.Retrieved(f.env, f.sum)
 	}
 }
