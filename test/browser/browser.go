@@ -224,9 +224,13 @@ func (b *Browser) Has(css string) bool {
 // See fails the test unless the page shows the text, now or soon.
 func (b *Browser) See(text string) {
 	b.t.Helper()
-	gatepost.Eventually(b.t, "the page shows "+text, patience, func() bool {
-		return strings.Contains(Eval[string](b, "document.body.innerText"), text)
+	shown := gatepost.Holds(patience, func() bool {
+		// Between two pages there is none.
+		return strings.Contains(Eval[string](b, `document.body ? document.body.innerText : ""`), text)
 	})
+	if !shown {
+		b.must("see "+text, errors.New("the page does not show it"))
+	}
 }
 
 // Path is where the browser is, with the query.
