@@ -19,9 +19,11 @@ import (
 )
 
 // makeMailboxes makes the memory of messages in mailboxes.
-func (a *app) makeMailboxes() (err error) {
+func (a *app) makeMailboxes(cfg *config.Config) (err error) {
 	s := &a.services
-	if s.mailboxes, err = mailbox.New(mailbox.Config{Store: s.store, Log: a.logs.Logger("POP-Proxy")}); err != nil {
+	if s.mailboxes, err = mailbox.New(mailbox.Config{
+		Store: s.store, Log: a.logs.Logger("POP-Proxy"), Keep: cfg.Quarantine.RememberFor, Most: int64(cfg.Quarantine.RememberMessages),
+	}); err != nil {
 		return err
 	}
 	a.serving.Go(func() { s.mailboxes.Run(a.running) })

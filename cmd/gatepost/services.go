@@ -66,7 +66,7 @@ func (a *app) openServices(ctx context.Context, cfg *config.Config) error {
 	if err := errors.Join(a.makeAccounts(cfg), a.startWebhooks(cfg)); err != nil {
 		return err
 	}
-	if err := a.makeMailboxes(); err != nil {
+	if err := a.makeMailboxes(cfg); err != nil {
 		return err
 	}
 	s.bayes = bayes.New(bayesConfig(cfg, s.store, a.logs.Logger("Bayes")))

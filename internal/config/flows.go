@@ -30,6 +30,7 @@ func (v *validator) checkFlows() {
 			v.warn(ruleWarnUnusedFlow, f, "no listener and no domain names this flow: it looks at nothing", fmt.Sprintf("write flows = { %s = %q } in a [[listener]]", f.Stage, f.Name))
 		}
 	}
+	v.checkPOPFlows()
 }
 
 // checkFlowNames wants that the flows are there and of the right stage, and notes that

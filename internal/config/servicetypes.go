@@ -41,6 +41,11 @@ type Quarantine struct {
 	NoticeFile Path `toml:"notice_file" default:"" example:"notice.txt"`
 	// Author of such notices, whom readers are told to write to.
 	NoticeFrom mail.Address `toml:"notice_from" default:"(the postmaster)" example:"helpdesk@example.com"`
+	// How long it is remembered what a scan of a message in a POP3 mailbox found, after a
+	// client has asked for the message the last time. Until then it is not scanned again.
+	RememberFor time.Duration `toml:"remember_for" default:"90d" min:"1h" max:"3650d"`
+	// Of how many messages that is remembered at most; the oldest are forgotten first.
+	RememberMessages int `toml:"remember_messages" default:"1000000" min:"1000" max:"1000000000"`
 }
 
 // History is how long, and how much, is kept of what happened: events of sessions,

@@ -195,6 +195,7 @@ func (r *Retrieval) again(m mail.Message, j *mail.Judged) *Retrieved {
 func (r *Retrieval) act(ctx context.Context, m mail.Message, header *message.Header, seen *inspection, j *mail.Judged) (*Retrieved, error) {
 	v := r.env.Recipients[0].Verdict
 	j.Verdict = v
+	r.g.sendNothing(r.env, v)
 	failed := seen.failed()
 	if len(failed) > 0 {
 		// What somebody could not look at is looked at again.
@@ -225,6 +226,18 @@ func (r *Retrieval) act(ctx context.Context, m mail.Message, header *message.Hea
 	done := r.again(m, j)
 	done.Cached = false
 	return done, nil
+}
+
+// sendNothing takes out of a verdict what sends mail: the message lies in a mailbox and is
+// only read. The check of the configuration finds filters that ask for it; scripts may ask
+// all the same.
+func (g *Gateway) sendNothing(env *mail.Envelope, v *mail.Verdict) {
+	if v == nil || len(v.Redirect) == 0 && len(v.Copy) == 0 && v.Transport == "" {
+		return
+	}
+	g.cfg.Log.Warn("a message that is fetched from a mailbox is sent to nobody", "id", env.ID.String(), "flow", v.Flow,
+		"redirect", len(v.Redirect), "copy", len(v.Copy), "transport", v.Transport)
+	v.Redirect, v.Copy, v.Transport = nil, nil, ""
 }
 
 // hold puts the original into the quarantine. That is one entry, however often the
