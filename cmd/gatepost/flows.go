@@ -9,6 +9,7 @@ import (
 	"gatepost/internal/gateway"
 	"gatepost/internal/mail"
 	"gatepost/internal/message/archive"
+	"gatepost/internal/message/footer"
 	"gatepost/internal/message/mimetree"
 	"gatepost/internal/message/textview"
 	"gatepost/internal/scan"
@@ -21,7 +22,10 @@ import (
 func (a *app) buildContent(g, old *generation) error {
 	g.modules = make(map[string]*builtModule)
 	g.content = gateway.Content{
-		Flows:    make(map[string]gateway.Flow),
+		Flows: make(map[string]gateway.Flow),
+
+		Disclaimers: make(map[string]*footer.Footer),
+
 		Options:  a.scanOptions(g.cfg),
 		Budget:   g.cfg.Limits.ScanTimeout,
 		MaxSize:  int64(g.cfg.Limits.MaxScanSize),
@@ -29,6 +33,10 @@ func (a *app) buildContent(g, old *generation) error {
 		Learn:    a.learn,
 		Edits:    milter.Edits,
 		Fields:   func(env *mail.Envelope) []byte { return authres.Field(string(g.cfg.Hostname), env.Findings) },
+	}
+	for i := range g.cfg.Disclaimers {
+		d := &g.cfg.Disclaimers[i]
+		g.content.Disclaimers[string(d.Name)] = footer.New(footer.Options{Text: d.Text, HTML: d.HTML, Signed: d.BreakDKIM, Repeat: d.Repeat})
 	}
 	for i := range g.cfg.Flows {
 		f := &g.cfg.Flows[i]

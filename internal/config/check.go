@@ -68,6 +68,7 @@ func (v *validator) check() {
 	v.checkStore()
 	v.checkQuarantine()
 	v.checkLearning()
+	v.checkDisclaimers()
 	v.checkFilters()
 	v.checkFlows()
 	v.checkDirectories()

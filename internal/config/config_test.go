@@ -212,7 +212,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		{"quarantine", cfg.Quarantine, defaults.Quarantine}, {"history", cfg.History, defaults.History}, {"digest", *cfg.Quarantine.Digest, Digest{At: TimeOfDay(7 * time.Hour), From: cfg.Postmaster}},
 		{"flows", cfg.Listeners[0].Flows, Flows{}}, {"domain flows", cfg.Domains[0].Flows, DomainFlows{}},
 		{"filter", cfg.Filters[0], Filter{Direction: "any"}}, {"flow", cfg.Flows[0], Flow{Mode: "enforce"}},
-		{"users", cfg.Users, defaults.Users}, {"guard", cfg.Users.Guard, defaults.Users.Guard}, {"srs", cfg.SRS, defaults.SRS}, {"tls_reports", cfg.TLSReports, defaults.TLSReports},
+		{"users", cfg.Users, defaults.Users}, {"guard", cfg.Users.Guard, defaults.Users.Guard}, {"srs", cfg.SRS, defaults.SRS}, {"tls_reports", cfg.TLSReports, defaults.TLSReports}, {"disclaimer", cfg.Disclaimers[0], Disclaimer{}},
 		{"rewrite", cfg.Rewrite, defaults.Rewrite}, {"ldap", cfg.LDAP[0], LDAP{Scope: "sub"}}, {"http", cfg.HTTP[0], HTTP{Method: "GET"}},
 	} {
 		got, none := reflect.ValueOf(pair.got), reflect.ValueOf(pair.none)

@@ -48,6 +48,7 @@ func (v *validator) checkThen(f *Filter) {
 			}
 			v.report(ruleBadAction, &f.Then[i], message, hint)
 		}
+		v.checkDisclaimerOf(&f.Then[i], a)
 		f.Actions = append(f.Actions, a)
 	}
 	if !good {
@@ -75,6 +76,7 @@ var filterVerbs = []string{
 	string(mail.ActionDeliver), string(mail.ActionMark), string(mail.ActionQuarantine), string(mail.ActionDiscard),
 	string(mail.ActionReject), string(mail.ActionDefer),
 	flow.VerbRedirect, flow.VerbCopy, flow.VerbStrip, flow.VerbScore, flow.VerbHeader, flow.VerbSubject,
+	flow.VerbDisclaimer,
 }
 
 // checkWhen compiles the conditions of a filter, and reads the files that they

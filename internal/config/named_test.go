@@ -106,7 +106,7 @@ func TestStagedFilesAreCheckedInThePlaceOfOthers(t *testing.T) {
 // TestEveryPathHasAKind keeps a new key with a secret from being taken for text.
 func TestEveryPathHasAKind(t *testing.T) {
 	directories := []string{"data_dir", "log_dir", "scan_temp", "path"}
-	texts := []string{"notice_file"}
+	texts := []string{"notice_file", "text_file", "html_file"}
 	seen := map[reflect.Type]bool{}
 	var visit func(reflect.Type)
 	visit = func(in reflect.Type) {

@@ -378,6 +378,7 @@ is looked at: each name of an attachment, also of those in archives, each instan
 | ´score:N´ | | counts for the block score |
 | ´header:"X-Foo: bar"´ | | the field is added |
 | ´subject:"[EXTERNAL] "´ | | put in front of the subject |
+| ´disclaimer:NAME´ | | the text of that [[disclaimer]] is put at the end |
 `
 
 const blocksHead = `

@@ -38,31 +38,32 @@ const (
 
 // Rules about names and files.
 const (
-	ruleDuplicateName     rule = "duplicate-name"     // two parts of one kind have the same name
-	ruleDanglingListener  rule = "dangling-listener"  // no listener has this name
-	ruleDanglingTransport rule = "dangling-transport" // no transport has this name
-	ruleDanglingDKIM      rule = "dangling-dkim"      // no DKIM key has this name
-	ruleDanglingFlow      rule = "dangling-flow"      // no flow has this name
-	ruleDanglingFilter    rule = "dangling-filter"    // no filter has this name
-	ruleDanglingLDAP      rule = "dangling-ldap"      // no directory has this name
-	ruleDanglingHTTP      rule = "dangling-http"      // no web service has this name
-	ruleReservedName      rule = "reserved-name"      // a transport has the name of one that is always there
-	ruleDuplicateBlock    rule = "duplicate-block"    // a block stands in a flow twice
-	ruleDuplicateListen   rule = "duplicate-listen"   // two services on one address and port
-	ruleDuplicateDomain   rule = "duplicate-domain"   // two entries for one domain of one listener; aliases count
-	ruleDuplicateElement  rule = "duplicate-element"  // a value stands in a list twice
-	ruleDuplicateSelector rule = "duplicate-selector" // two keys with one record in DNS
-	ruleFileMissing       rule = "file-missing"       // a file does not exist or can't be read
-	ruleFileKind          rule = "file-kind"          // a directory stands for a file, or a file for a directory
-	ruleFileEmpty         rule = "file-empty"         // a password or token file has no first line
-	ruleBadCertificate    rule = "bad-certificate"    // a certificate can't be read, or does not fit its key
-	ruleCertificatePair   rule = "certificate-pair"   // a certificate without its key, or a key without its certificate
-	ruleBadKey            rule = "bad-key"            // a DKIM key that can't sign
-	ruleBadRecipients     rule = "bad-recipients"     // a line of a recipient file is no entry
-	ruleBadList           rule = "bad-list"           // an entry of a list of clients, or a line of its file, is none
-	ruleBadUsers          rule = "bad-users"          // a line of a file of users is no entry
-	ruleBadScript         rule = "bad-script"         // a mistake in a script
-	ruleBadSecret         rule = "bad-secret"         // a secret that is too short
+	ruleDuplicateName     rule = "duplicate-name"      // two parts of one kind have the same name
+	ruleDanglingListener  rule = "dangling-listener"   // no listener has this name
+	ruleDanglingTransport rule = "dangling-transport"  // no transport has this name
+	ruleDanglingDKIM      rule = "dangling-dkim"       // no DKIM key has this name
+	ruleDanglingFlow      rule = "dangling-flow"       // no flow has this name
+	ruleDanglingText      rule = "dangling-disclaimer" // no disclaimer has this name
+	ruleDanglingFilter    rule = "dangling-filter"     // no filter has this name
+	ruleDanglingLDAP      rule = "dangling-ldap"       // no directory has this name
+	ruleDanglingHTTP      rule = "dangling-http"       // no web service has this name
+	ruleReservedName      rule = "reserved-name"       // a transport has the name of one that is always there
+	ruleDuplicateBlock    rule = "duplicate-block"     // a block stands in a flow twice
+	ruleDuplicateListen   rule = "duplicate-listen"    // two services on one address and port
+	ruleDuplicateDomain   rule = "duplicate-domain"    // two entries for one domain of one listener; aliases count
+	ruleDuplicateElement  rule = "duplicate-element"   // a value stands in a list twice
+	ruleDuplicateSelector rule = "duplicate-selector"  // two keys with one record in DNS
+	ruleFileMissing       rule = "file-missing"        // a file does not exist or can't be read
+	ruleFileKind          rule = "file-kind"           // a directory stands for a file, or a file for a directory
+	ruleFileEmpty         rule = "file-empty"          // a password or token file has no first line
+	ruleBadCertificate    rule = "bad-certificate"     // a certificate can't be read, or does not fit its key
+	ruleCertificatePair   rule = "certificate-pair"    // a certificate without its key, or a key without its certificate
+	ruleBadKey            rule = "bad-key"             // a DKIM key that can't sign
+	ruleBadRecipients     rule = "bad-recipients"      // a line of a recipient file is no entry
+	ruleBadList           rule = "bad-list"            // an entry of a list of clients, or a line of its file, is none
+	ruleBadUsers          rule = "bad-users"           // a line of a file of users is no entry
+	ruleBadScript         rule = "bad-script"          // a mistake in a script
+	ruleBadSecret         rule = "bad-secret"          // a secret that is too short
 )
 
 // Rules about what would not work, or would be dangerous.
@@ -96,27 +97,28 @@ const (
 
 // Rules of which only a warning is given.
 const (
-	ruleWarnTrust      rule = "wide-trust"       // a very large public network is trusted
-	ruleWarnReadable   rule = "readable-secret"  // every user of the host can read a key, password or token
-	ruleWarnExpired    rule = "certificate-date" // a certificate is not valid now
-	ruleWarnWeakKey    rule = "weak-key"         // an RSA key of less than 2048 bits
-	ruleWarnClearAuth  rule = "clear-password"   // a password may travel in the clear
-	ruleWarnToken      rule = "clear-token"      // the token for /metrics travels in the clear
-	ruleWarnClearWeb   rule = "clear-web"        // passwords of the web administration travel in the clear
-	ruleWarnNoInternet rule = "no-any-domain"    // trusted clients may send anywhere, but nothing says where that goes
-	ruleWarnOwnMX      rule = "own-mx"           // mail for a domain of ours goes to its MX, which usually is this host
-	ruleWarnNoEntries  rule = "no-recipients"    // a recipient file without entries
-	ruleWarnUnusedDKIM rule = "unused-dkim"      // a DKIM key that no transport uses
-	ruleWarnNoResults  rule = "nothing-to-seal"  // ARC without the results that it tells
-	ruleWarnResolver   rule = "dane-resolver"    // DANE without a name server on this host
-	ruleWarnNoScore    rule = "no-score"         // a block gives a score that nothing looks at, or a block score that does nothing
-	ruleWarnNoFilters  rule = "unused-filter"    // filters that no flow applies
-	ruleWarnUnusedFlow rule = "unused-flow"      // a flow that nothing names
-	ruleWarnNoAuth     rule = "unused-auth-flow" // a flow knows users, but nobody may log in
-	ruleWarnUnusedLook rule = "unused-lookup"    // a directory or web service that nothing asks
-	ruleWarnUsers      rule = "users-file"       // a file of users that others may read or change
-	ruleWarnTimeout    rule = "long-timeout"     // a block may take longer than the whole flow
-	ruleWarnPassword   rule = "password-in-url"  // a password in the configuration itself
-	ruleWarnNoAnswer   rule = "digest-links"     // digests with links that this node does not answer
-	ruleWarnShortName  rule = "short-hostname"   // a host name without a domain
+	ruleWarnTrust      rule = "wide-trust"        // a very large public network is trusted
+	ruleWarnReadable   rule = "readable-secret"   // every user of the host can read a key, password or token
+	ruleWarnExpired    rule = "certificate-date"  // a certificate is not valid now
+	ruleWarnWeakKey    rule = "weak-key"          // an RSA key of less than 2048 bits
+	ruleWarnClearAuth  rule = "clear-password"    // a password may travel in the clear
+	ruleWarnToken      rule = "clear-token"       // the token for /metrics travels in the clear
+	ruleWarnClearWeb   rule = "clear-web"         // passwords of the web administration travel in the clear
+	ruleWarnNoInternet rule = "no-any-domain"     // trusted clients may send anywhere, but nothing says where that goes
+	ruleWarnOwnMX      rule = "own-mx"            // mail for a domain of ours goes to its MX, which usually is this host
+	ruleWarnNoEntries  rule = "no-recipients"     // a recipient file without entries
+	ruleWarnUnusedDKIM rule = "unused-dkim"       // a DKIM key that no transport uses
+	ruleWarnNoResults  rule = "nothing-to-seal"   // ARC without the results that it tells
+	ruleWarnUnusedText rule = "unused-disclaimer" // a disclaimer that no filter adds
+	ruleWarnResolver   rule = "dane-resolver"     // DANE without a name server on this host
+	ruleWarnNoScore    rule = "no-score"          // a block gives a score that nothing looks at, or a block score that does nothing
+	ruleWarnNoFilters  rule = "unused-filter"     // filters that no flow applies
+	ruleWarnUnusedFlow rule = "unused-flow"       // a flow that nothing names
+	ruleWarnNoAuth     rule = "unused-auth-flow"  // a flow knows users, but nobody may log in
+	ruleWarnUnusedLook rule = "unused-lookup"     // a directory or web service that nothing asks
+	ruleWarnUsers      rule = "users-file"        // a file of users that others may read or change
+	ruleWarnTimeout    rule = "long-timeout"      // a block may take longer than the whole flow
+	ruleWarnPassword   rule = "password-in-url"   // a password in the configuration itself
+	ruleWarnNoAnswer   rule = "digest-links"      // digests with links that this node does not answer
+	ruleWarnShortName  rule = "short-hostname"    // a host name without a domain
 )

@@ -49,14 +49,15 @@ type Config struct {
 	SRS        SRS        `toml:"srs"`
 	TLSReports TLSReports `toml:"tls_reports"`
 
-	Listeners  []Listener  `toml:"listener"`
-	Domains    []Domain    `toml:"domain"`
-	Transports []Transport `toml:"transport"`
-	DKIM       []DKIM      `toml:"dkim"`
-	LDAP       []LDAP      `toml:"ldap"`
-	HTTP       []HTTP      `toml:"http"`
-	Filters    []Filter    `toml:"filter"`
-	Flows      []Flow      `toml:"flow"`
+	Listeners   []Listener   `toml:"listener"`
+	Domains     []Domain     `toml:"domain"`
+	Transports  []Transport  `toml:"transport"`
+	DKIM        []DKIM       `toml:"dkim"`
+	LDAP        []LDAP       `toml:"ldap"`
+	HTTP        []HTTP       `toml:"http"`
+	Disclaimers []Disclaimer `toml:"disclaimer"`
+	Filters     []Filter     `toml:"filter"`
+	Flows       []Flow       `toml:"flow"`
 }
 
 // Store is where records live that several nodes may share: the index of the

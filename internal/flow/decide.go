@@ -292,6 +292,10 @@ func (d *decider) follow(rule *FilterRule, report *scan.Report, f *mail.Finding)
 			v.Fields = append(v.Fields, a.Field)
 		case VerbSubject:
 			v.SubjectTag += a.Tag
+		case VerbDisclaimer:
+			if v.Disclaimer == "" {
+				v.Disclaimer = a.Arg
+			}
 		case VerbStrip:
 			d.strip(report, rule.Name)
 		case VerbRedirect:
@@ -425,6 +429,7 @@ func (d *decider) finish() mail.Verdict {
 		// What is not delivered is not changed either: the quarantine keeps, and
 		// releases, what came in.
 		v.Fields, v.SubjectTag, v.Strip, v.Redirect, v.Remove, v.Transport = nil, "", nil, nil, nil, ""
+		v.Disclaimer = ""
 	}
 	if v.Action == mail.ActionReject || v.Action == mail.ActionDefer || d.done && !d.byFilter {
 		// A copy of what is refused would be one for each try of the client; and

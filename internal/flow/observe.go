@@ -58,6 +58,7 @@ func changes(was, is *mail.Verdict) []string {
 		{len(is.Strip) > len(was.Strip), "strip attachments"},
 		{len(is.Copy) > len(was.Copy), "copy"},
 		{len(is.Redirect) > len(was.Redirect), "redirect"},
+		{is.Disclaimer != was.Disclaimer, "add a disclaimer"},
 		{is.Transport != was.Transport, "deliver by " + is.Transport},
 	} {
 		if c.done {

@@ -22,6 +22,8 @@ const (
 	VerbScore    = "score"   // score:N
 	VerbHeader   = "header"  // header:"X-Foo: bar"
 	VerbSubject  = "subject" // subject:"[EXTERNAL] "
+	// VerbDisclaimer puts a text at the end: disclaimer:NAME
+	VerbDisclaimer = "disclaimer"
 )
 
 // FilterAction is one action of a filter.
@@ -60,7 +62,7 @@ func ParseThen(s string) (FilterAction, error) {
 	verb, arg, hasArg := strings.Cut(s, ":")
 	a := FilterAction{Verb: strings.TrimSpace(verb), Arg: unquote(strings.TrimSpace(arg))}
 	switch a.Verb {
-	case VerbRedirect, VerbCopy, VerbScore, VerbHeader, VerbSubject:
+	case VerbRedirect, VerbCopy, VerbScore, VerbHeader, VerbSubject, VerbDisclaimer:
 		if a.Arg == "" {
 			return FilterAction{}, fmt.Errorf("%s needs something behind the colon: %s", a.Verb, usage[a.Verb])
 		}
@@ -72,7 +74,7 @@ func ParseThen(s string) (FilterAction, error) {
 		}
 		return a, nil
 	}
-	return FilterAction{}, fmt.Errorf("unknown action %q; there are deliver, mark, quarantine, discard, reject, defer, redirect:ADDRESS, copy:ADDRESS, strip, score:N, header:\"X-Foo: bar\", subject:\"[TAG] \"", short(a.Verb))
+	return FilterAction{}, fmt.Errorf("unknown action %q; there are deliver, mark, quarantine, discard, reject, defer, redirect:ADDRESS, copy:ADDRESS, strip, score:N, header:\"X-Foo: bar\", subject:\"[TAG] \", disclaimer:NAME", short(a.Verb))
 }
 
 var usage = map[string]string{
@@ -81,6 +83,8 @@ var usage = map[string]string{
 	VerbScore:    "score:2.5",
 	VerbHeader:   `header:"X-Foo: bar"`,
 	VerbSubject:  `subject:"[EXTERNAL] "`,
+
+	VerbDisclaimer: "disclaimer:legal",
 }
 
 // parse reads the argument.

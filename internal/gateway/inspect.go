@@ -11,6 +11,7 @@ import (
 	"gatepost/internal/flow"
 	"gatepost/internal/mail"
 	"gatepost/internal/message"
+	"gatepost/internal/message/footer"
 	"gatepost/internal/scan"
 )
 
@@ -33,6 +34,8 @@ type Content struct {
 	// Edits are the changes of the header section that external engines asked for:
 	// whole fields to put in front, and fields that go. Nil: none.
 	Edits func(findings []mail.Finding, header *message.Header) (prepend []string, cut []mail.Span)
+	// Disclaimers are the texts that verdicts name.
+	Disclaimers map[string]*footer.Footer
 	// Learn is told what became of a message, for statistics. It must not wait.
 	// Nil: nobody.
 	Learn func(in *scan.Input, env *mail.Envelope)
@@ -64,6 +67,8 @@ type inspection struct {
 	in      *scan.Input
 	reports []scan.Report
 	took    time.Duration
+	// footers are the edits that put disclaimers into the message, once they are made.
+	footers map[string][]mail.Replacement
 }
 
 // inspect scans a message once and decides for each recipient by its flow: the

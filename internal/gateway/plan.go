@@ -256,6 +256,9 @@ func (g *Gateway) editsFor(env *mail.Envelope, v *mail.Verdict, header *message.
 	if seen != nil && len(v.Strip) > 0 {
 		stripParts(&b, edits, header, seen, v.Strip)
 	}
+	if seen != nil && v.Disclaimer != "" {
+		g.addDisclaimer(edits, env, v.Disclaimer, header, seen)
+	}
 	edits.Prepend = []byte(b.String())
 	slices.SortFunc(edits.Replace, func(x, y mail.Replacement) int { return int(x.Start - y.Start) })
 	return edits

@@ -55,6 +55,8 @@ type Verdict struct {
 	Remove []string `json:"remove,omitempty"`
 	// Transport is where the message goes instead of where the recipient is.
 	Transport string `json:"transport,omitempty"`
+	// Disclaimer is the name of the text that is put at the end.
+	Disclaimer string `json:"disclaimer,omitempty"`
 	// Observed is what blocks that only observe would have done, a sentence each.
 	Observed []string `json:"observed,omitempty"`
 	// Redirect replaces the recipient; Copy gets the message as well.
