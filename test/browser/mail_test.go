@@ -240,7 +240,10 @@ func TestTheQueueIsWorkedIn(t *testing.T) {
 	b.Press("button[value=retry]")
 	b.Press("button[value=retry]")
 	s.WaitMails(t, 3, 30*time.Second)
-	gatepost.Eventually(t, "the queue is empty", 30*time.Second, func() bool { out, err := g.Run("queue", "list", "--json"); return err == nil && strings.TrimSpace(out) == "[]" })
+	gatepost.Eventually(t, "the queue is empty", 30*time.Second, func() bool {
+		out, err := g.Run("queue", "list", "--json")
+		return err == nil && strings.TrimSpace(out) == "[]"
+	})
 	b.Go("/queue")
 	b.See("The queue is empty")
 }
