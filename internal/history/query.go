@@ -268,7 +268,7 @@ func rawUnless(not bool, match func([]byte) bool) func([]byte) bool {
 // holds reports whether the condition, not turned round, is true of an event.
 func (c *clause) holds(e *mail.Event) bool {
 	if c.any != nil {
-		terms := appendTerms(nil, e)
+		terms := termsOf(e)
 		if !slices.ContainsFunc(c.any, func(t term) bool { _, ok := slices.BinarySearch(terms, t); return ok }) {
 			return false
 		}

@@ -83,7 +83,14 @@ func (l *termList) add(field byte, value string) {
 	}
 }
 
-// appendTerms appends those of an event, each once, in ascending order.
+// termsOf are those of an event, each once, in ascending order.
+func termsOf(e *mail.Event) []term {
+	terms := appendTerms(nil, e)
+	slices.Sort(terms)
+	return slices.Compact(terms)
+}
+
+// appendTerms appends those of an event, some more than once.
 func appendTerms(terms []term, e *mail.Event) []term {
 	l := termList(terms)
 	for _, id := range []mail.ID{e.Message, e.Session, e.Related} {
@@ -110,8 +117,7 @@ func appendTerms(terms []term, e *mail.Event) []term {
 		}
 	}
 	l.askers(e)
-	slices.Sort(l)
-	return slices.Compact(l)
+	return l
 }
 
 func (l *termList) client(e *mail.Event) {

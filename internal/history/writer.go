@@ -289,22 +289,7 @@ func (w *writer) trim() {
 // write makes a segment of events.
 func (w *writer) write(ctx context.Context, slots []*slot) error {
 	sorted := slices.SortedFunc(slices.Values(slots), func(a, b *slot) int { return compareID(a.id, b.id) })
-	type pair struct {
-		term   term
-		number uint32
-	}
-	var pairs []pair
-	for i, s := range sorted {
-		for _, t := range s.terms {
-			pairs = append(pairs, pair{t, uint32(i)})
-		}
-	}
-	slices.SortFunc(pairs, func(a, b pair) int {
-		if a.term != b.term {
-			return cmp.Compare(a.term, b.term)
-		}
-		return cmp.Compare(a.number, b.number)
-	})
+	pairs := pairsOf(sorted)
 	hours, err := w.h.hours.changed()
 	if err != nil {
 		return err
@@ -324,7 +309,10 @@ func (w *writer) write(ctx context.Context, slots []*slot) error {
 			t := pairs[i].term
 			numbers = numbers[:0]
 			for ; i < len(pairs) && pairs[i].term == t; i++ {
-				numbers = append(numbers, pairs[i].number)
+				// An event may have a term twice.
+				if n := len(numbers); n == 0 || numbers[n-1] != pairs[i].number {
+					numbers = append(numbers, pairs[i].number)
+				}
 			}
 			if err := sw.terms.add(t, numbers); err != nil {
 				return store.HistorySegment{}, err
@@ -340,6 +328,52 @@ func (w *writer) write(ctx context.Context, slots []*slot) error {
 	w.h.size.Add(seg.Bytes)
 	w.h.segments.Add(1)
 	return nil
+}
+
+// pair is a term and the number of an event that has it.
+type pair struct {
+	term   term
+	number uint32
+}
+
+// pairBuckets is how many buckets pairsOf sorts into: terms are hashes, so that a
+// bucket has one or two of those that are rare.
+const pairBuckets = 1 << 14
+
+// pairsOf are the terms of events in ascending order, and those of one term in the
+// order of the events. Half of the time of a write was spent in sorting them by
+// comparison.
+func pairsOf(slots []*slot) []pair {
+	var starts [pairBuckets + 1]uint32
+	bucket := func(t term) int { return int(t >> 50) }
+	n := 0
+	for _, s := range slots {
+		n += len(s.terms)
+		for _, t := range s.terms {
+			starts[bucket(t)+1]++
+		}
+	}
+	for i := range pairBuckets {
+		starts[i+1] += starts[i]
+	}
+	pairs := make([]pair, n)
+	next := starts
+	for i, s := range slots {
+		for _, t := range s.terms {
+			at := &next[bucket(t)]
+			pairs[*at] = pair{t, uint32(i)}
+			*at++
+		}
+	}
+	for i := range pairBuckets {
+		// Stable: the events of a term stay in their order. Mostly there is one term.
+		some := pairs[starts[i]:starts[i+1]]
+		byTerm := func(a, b pair) int { return cmp.Compare(a.term, b.term) }
+		if !slices.IsSortedFunc(some, byTerm) {
+			slices.SortStableFunc(some, byTerm)
+		}
+	}
+	return pairs
 }
 
 // segmentWriter writes the blobs of a segment in their order.

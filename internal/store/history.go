@@ -63,7 +63,7 @@ func (s *Store) OpenHistory(ctx context.Context) (*History, error) {
 // sqliteHistory is the file of the history. Pages are larger than SQLite's default,
 // since most blobs are.
 func sqliteHistory() sqliteSchema {
-	return sqliteSchema{file: "history.db", migrations: "sqlite-history", parameters: "&_auto_vacuum=2&_pragma=page_size(16384)"}
+	return sqliteSchema{file: "history.db", migrations: "sqlite-history", parameters: "&_pragma=auto_vacuum(2)"}
 }
 
 // Close ends what OpenHistory began.
