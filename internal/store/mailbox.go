@@ -69,7 +69,7 @@ func (s *Store) RememberMailbox(ctx context.Context, entries []MailboxEntry) err
 func (s *Store) ClaimMailbox(ctx context.Context, m mail.Mailed, hash []byte, id mail.ID) (mail.ID, error) {
 	claimed := id
 	err := s.write(ctx, func(ctx context.Context, c *conn) error {
-		e := MailboxEntry{Name: m, Judged: mail.Judged{Rules: mail.RulesClaimed, Hash: hash, Message: id, Seen: time.Now()}}
+		e := MailboxEntry{Name: m, Judged: mail.Judged{Rules: mail.RulesClaimed, Hash: hash, Message: id}}
 		claimed = id
 		known, err := knownMailbox(ctx, c, m)
 		if errors.Is(err, ErrNotFound) {

@@ -85,8 +85,18 @@ func mailboxClaims(t *testing.T, s *store.Store) {
 	if id, err := s.ClaimMailbox(ctx, name, []byte{2}, other); err != nil || id != other {
 		t.Errorf("other content is claimed as %s, %v", id, err)
 	}
-	judged := mail.Judged{Rules: "r", Hash: []byte{2}, Message: other}
+	// It was judged before it was claimed.
+	now := time.Now()
+	judged := mail.Judged{Rules: "r", Hash: []byte{2}, Message: other, Held: true, Seen: now.Add(-time.Minute)}
 	must(t, s.RememberMailbox(ctx, []store.MailboxEntry{{Name: name, Judged: judged}}))
+	if got, _, err := s.Mailbox(ctx, name); err != nil || !got.Held {
+		t.Errorf("after it was held: %+v, %v", got, err)
+	}
+	// What was judged earlier is no news, however late it comes.
+	must(t, s.RememberMailbox(ctx, []store.MailboxEntry{{Name: name, Judged: mail.Judged{Rules: "old", Hash: []byte{2}, Message: other, Seen: now.Add(-time.Hour)}}}))
+	if got, _, err := s.Mailbox(ctx, name); err != nil || got.Rules != "r" {
+		t.Errorf("after an older verdict: %+v, %v", got, err)
+	}
 	if id, err := s.ClaimMailbox(ctx, name, []byte{2}, mail.NewID()); err != nil || id != other {
 		t.Errorf("what was judged as %s is claimed as %s, %v", other, id, err)
 	}
