@@ -133,9 +133,9 @@ func delayedQuery(a *admin.Actor, v delayedList, query url.Values) (store.Greyli
 // passDelayed lets the senders of the entries that were chosen through to their
 // recipients. What was said "later" to cannot be had before its server tries again.
 func (s *Site) passDelayed(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
+	failed := r.ParseForm()
 	pairs := r.PostForm["pair"]
-	var failed error
-	if len(pairs) == 0 {
+	if failed == nil && len(pairs) == 0 {
 		failed = errors.New("choose mail first: tick the box beside it")
 	}
 	for _, text := range pairs[:min(len(pairs), admin.MaxPage)] {
