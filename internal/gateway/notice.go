@@ -63,7 +63,7 @@ func (g *Gateway) noticeOf(env *nouns.Envelope, header *message.Header, j *nouns
 }
 
 // toReader is the reader as a field names him. One whose address only fits into mail that
-// is in UTF-8 (RFC 6855) is not named: who knows what his client takes.
+// is in UTF-8 (RFC 6532) is not named: who knows what his client takes.
 func toReader(a nouns.Address) string {
 	if a.NeedsUTF8() || a.IsNull() {
 		return "undisclosed-recipients:;"

@@ -81,6 +81,7 @@ var standards = []standard{
 	{4516, "LDAP: Uniform Resource Locator", ""},
 	{4616, "The PLAIN SASL Mechanism", ""},
 	{4648, "The Base16, Base32, and Base64 Data Encodings", ""},
+	{4752, "The Kerberos V5 GSSAPI SASL Mechanism", ""},
 	{4865, "SMTP Submission Service Extension for Future Message Release", "Not offered: mail is delivered when it comes."},
 	{4870, "DomainKeys", "Not implemented: it is historic; DKIM replaced it."},
 	{4871, "DomainKeys Identified Mail Signatures (replaced by 6376)", ""},
