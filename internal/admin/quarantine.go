@@ -34,7 +34,8 @@ type QuarantineRequest struct {
 	IDs []string `json:"ids"`
 	// Recipients limits it to these; none: all.
 	Recipients []string `json:"recipients,omitempty"`
-	// To are who gets what is released, in the place of those for whom it is held.
+	// To are who gets what is released, in the place of those for whom it is held; for
+	// these it stays what it is.
 	To []string `json:"to,omitempty"`
 	// By is who wants it, for log and list.
 	By string `json:"by,omitempty"`
@@ -257,6 +258,8 @@ func (c *QuarantineRequest) check(name string) (quarantine.Request, error) {
 		return request, badRequest(fmt.Errorf("at most %d ids and recipients", MaxQuarantineIDs))
 	case (c.Train || c.Force || len(c.To) > 0) && name != "release":
 		return request, badRequest(fmt.Errorf("%s takes neither train nor force nor to", name))
+	case c.Train && len(c.To) > 0:
+		return request, badRequest(errors.New("what is sent to others is not trained"))
 	case name == "train" && c.As != "ham" && c.As != "spam":
 		return request, badRequest(fmt.Errorf("as: %q is neither ham nor spam", c.As))
 	case name != "train" && c.As != "":

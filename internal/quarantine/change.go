@@ -24,6 +24,8 @@ func (q *Quarantine) releaseOne(ctx context.Context, id mail.ID, r Request) Resu
 	if err != nil {
 		return res.failed(err)
 	}
+	toOthers := len(r.To) > 0
+	r.Force = r.Force || toOthers
 	chosen, err := rec.choose(r, Held)
 	if err == nil {
 		err = rec.mayRelease(r.Role)
@@ -31,9 +33,10 @@ func (q *Quarantine) releaseOne(ctx context.Context, id mail.ID, r Request) Resu
 	if err != nil {
 		return res.failed(err)
 	}
-	env := rec.envelopeFor(chosen)
-	if len(r.To) > 0 {
+	env, to := rec.envelopeFor(chosen), namesOf(chosen)
+	if toOthers {
 		env.Recipients, err = r.others()
+		to = r.To
 	}
 	if err != nil {
 		return res.failed(err)
@@ -46,10 +49,13 @@ func (q *Quarantine) releaseOne(ctx context.Context, id mail.ID, r Request) Resu
 		res.ReleasedAs = mail.ID{}
 		return res.failed(fmt.Errorf("release %s: %w", id, err))
 	}
-	res.Recipients = namesOf(chosen)
+	res.Recipients = to
 	q.noteRelease(rec, res, r)
 	q.cfg.Log.Info("released", "id", id.String(), "as", res.ReleasedAs.String(), "recipients", strings.Join(res.Recipients, " "),
-		"to", strings.Join(r.To, " "), "role", string(r.Role), "by", r.By, "again", r.Force)
+		"others", toOthers, "role", string(r.Role), "by", r.By, "again", r.Force)
+	if toOthers {
+		return res // for its recipients it is what it was
+	}
 	// Only now: a crash before this releases twice rather than never.
 	if err := q.setState(ctx, id, keysOf(chosen), store.QuarantineChange{State: store.QuarantineReleased, From: fromStates(r), By: r.By}); err != nil {
 		return res.failed(fmt.Errorf("released, but could not be marked so: %w", err))

@@ -58,8 +58,11 @@ func TestReleaseToOthersLeavesOutTheRecipients(t *testing.T) {
 		t.Errorf("to nobody: %+v", res)
 	}
 	request.To = []string{"boss@here.example", "audit@here.example"}
-	if res := b.release(request); res.Err != nil {
-		t.Fatal(res.Err)
+	if res := b.release(request); res.Err != nil || strings.Join(res.Recipients, " ") != "boss@here.example audit@here.example" {
+		t.Fatalf("%+v", res)
+	}
+	if got := b.states(d.Message.Envelope.ID); got != "joe@pop.provider.example held" {
+		t.Errorf("for its reader it is %s", got)
 	}
 	env := b.out.released[0].Envelope
 	var to []string

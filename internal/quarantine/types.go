@@ -149,8 +149,8 @@ type Request struct {
 	IDs []mail.ID
 	// Recipients limits it to these (an address each); none: all.
 	Recipients []string
-	// To are who gets what is released, in the place of those for whom it is held.
-	// Administrators only.
+	// To are who gets what is released, in the place of those for whom it is held; for
+	// these it stays what it is. Administrators only.
 	To []string
 	// By is who wants it, for log and list.
 	By   string
