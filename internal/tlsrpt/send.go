@@ -88,23 +88,27 @@ var errNotPublic = errors.New("not an address of the internet")
 
 // Run writes counts and sends reports until ctx ends; then it writes them once more.
 func (c *Collector) Run(ctx context.Context) {
-	tick := time.NewTicker(c.cfg.Every)
-	defer tick.Stop()
+	wait := time.NewTimer(firstLook)
+	defer wait.Stop()
 	for {
-		c.sendDue(ctx)
-		if err := c.save(); err != nil {
-			c.cfg.Log.Error("counts for TLS reports are not safe", "error", err)
-		}
 		select {
 		case <-ctx.Done():
 			if err := c.save(); err != nil {
 				c.cfg.Log.Error("counts for TLS reports are not safe", "error", err)
 			}
 			return
-		case <-tick.C:
+		case <-wait.C:
 		}
+		c.sendDue(ctx)
+		if err := c.save(); err != nil {
+			c.cfg.Log.Error("counts for TLS reports are not safe", "error", err)
+		}
+		wait.Reset(c.cfg.Every)
 	}
 }
+
+// firstLook is how long it waits at the start, until those are there who take reports.
+const firstLook = 5 * time.Second
 
 // Reports that cannot be sent are tried again so often, so far apart: RFC 8460 §5.5
 // ends it after a day.

@@ -192,3 +192,37 @@ func TestThePolicyOfADomainIsKept(t *testing.T) {
 	deferred(t, g, "451 4.7.4")
 	deferred(t, g, "TLS is required by the MTA-STS policy of sts.example (enforce)")
 }
+
+// RFC 8460: a day that is over is told to the domain, signed, also when the gateway was
+// down when it ended.
+func TestTLSReportsAreSent(t *testing.T) {
+	t.Parallel()
+	k := newSealing(t)
+	names := dnstest.Start(t, "_smtp._tls.sts.example. 60 IN TXT \"v=TLSRPTv1; rua=mailto:tls@reports.example\"\n")
+	s := next(t, sink.Options{})
+	g := gatepost.New(t, gatepost.Options{Settings: gatepost.Settings{Next: s.Addr, Transport: "dkim = [\"key\"]", More: fmt.Sprintf("[dns]\nservers = [%q]\n"+
+		"[tls_reports]\nenabled = true\nfrom = \"tls@in.example\"\n[[dkim]]\nname = \"key\"\ndomain = \"in.example\"\nselector = \"arc\"\nkey_file = %q\n"+
+		"[[transport]]\nname = \"mx\"\nkind = \"mx\"\n[[domain]]\nname = \"sts.example\"\ntransport = \"mx\"\n", names.Addr(), k.key)}})
+	dir := filepath.Join(g.DataDir, "tls-reports")
+	day := `{"date":"2026-01-02","domains":{"sts.example":{"policies":[{"policy":{"policy-type":"no-policy-found"},"successes":3}]}}}`
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "2026-01-02.json"), []byte(day), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Start(); err != nil {
+		t.Fatal(err)
+	}
+	m := s.WaitMails(t, 1, patience)[0]
+	if !strings.Contains(m.To[0], "<tls@reports.example>") || !strings.Contains(string(m.Data), "TLS-Report-Domain: sts.example\r\n") {
+		t.Errorf("%v\n%s", m.To, m.Data)
+	}
+	if v := k.verify(t, m.Data); len(v.Signatures) != 1 || v.Signatures[0].Status != dkim.Pass {
+		t.Errorf("%+v", v)
+	}
+	gatepost.Eventually(t, "the day is forgotten", patience, func() bool {
+		list, err := os.ReadDir(dir)
+		return err == nil && len(list) == 0
+	})
+}
