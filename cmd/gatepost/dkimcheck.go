@@ -39,6 +39,7 @@ type keyState struct {
 	Published  bool     `json:"published"`
 	Problem    string   `json:"problem,omitempty"`
 	Record     string   `json:"record"`
+	known      bool     // the DNS has answered
 }
 
 // Run implements the subcommand.
@@ -85,10 +86,10 @@ func checkKey(ctx context.Context, r dkim.Resolver, cfg *config.Config, d *confi
 			return nil, fmt.Errorf("dkim %s: %w", d.Name, err)
 		}
 		s := keyState{Name: string(d.Name), Domain: string(domain), Selector: d.Selector, Algorithm: algorithmOf(key.Public()),
-			Transports: transportsWith(cfg, d.Name), Published: true, Record: record.String()}
+			Transports: transportsWith(cfg, d.Name), Published: true, Record: record.String(), known: true}
 		if err := dkim.Published(ctx, r, d.Selector, string(domain), key.Public()); err != nil {
 			// A record that only says that somebody still tries it out is the right one.
-			s.Published, s.Problem = errors.Is(err, dkim.ErrTesting), err.Error()
+			s.Published, s.Problem, s.known = errors.Is(err, dkim.ErrTesting), err.Error(), !errors.Is(err, dkim.ErrNoAnswer)
 		}
 		states = append(states, s)
 	}
@@ -128,6 +129,8 @@ func keyTable(states []keyState) string {
 	for _, s := range states {
 		state := "yes"
 		switch {
+		case !s.known:
+			state = "not known: " + clean(s.Problem)
 		case !s.Published:
 			state = "NO: " + clean(s.Problem)
 			missing += s.Record + "\n"

@@ -55,6 +55,12 @@ key_file = %q
 		t.Error(s)
 	}
 	out.Reset()
+	names.Script("*", "TXT", dnstest.Behaviour{Rcode: "SERVFAIL"})
+	if err := (&dkimCheckCmd{Config: cfg}).Run(&terminal{out: &out, err: &out}); err != errSaid || strings.Count(out.String(), "not known: the DNS does not answer") != 2 || strings.Contains(out.String(), "belong into") {
+		t.Errorf("%v, %s", err, out.String())
+	}
+	names.Script("*", "TXT", dnstest.Behaviour{})
+	out.Reset()
 	var states []keyState
 	err := (&dkimCheckCmd{Config: cfg, JSON: true}).Run(&terminal{out: &out, err: &out})
 	if err != errSaid || json.Unmarshal(out.Bytes(), &states) != nil || len(states) != 2 || !states[0].Published || states[1].Published {

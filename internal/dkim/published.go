@@ -15,12 +15,13 @@ var (
 	ErrOtherKey = errors.New("the record publishes another key")
 	// ErrTesting says that the record has t=y: receivers may treat mail as unsigned.
 	ErrTesting = errors.New("the record says t=y, testing: receivers may pass over the signature")
+	// ErrNoAnswer says that the DNS could not be asked: nothing is known.
+	ErrNoAnswer   = errors.New("the DNS does not answer")
 	errUnreadable = errors.New("the record can't be used")
 )
 
 // Published checks that the DNS has the key under its selector, as receivers will look
-// for it. Other errors than those above are a record that is broken, or that the
-// question could not be answered.
+// for it. Another error than those above is a record that is broken.
 func Published(ctx context.Context, r Resolver, selector, domain string, key crypto.PublicKey) error {
 	record, err := DNSRecord(selector, domain, key)
 	if err != nil {
@@ -34,7 +35,7 @@ func Published(ctx context.Context, r Resolver, selector, domain string, key cry
 		return ErrNotPublished
 	}
 	if err != nil {
-		return fmt.Errorf("look up %s: %w", record.Name, err)
+		return fmt.Errorf("%w: %w", ErrNoAnswer, err)
 	}
 	want, ok := key.(interface{ Equal(x crypto.PublicKey) bool })
 	result := error(nil)
