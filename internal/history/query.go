@@ -241,15 +241,14 @@ func (q *Query) addFree(w word) error {
 		q.clauses = append(q.clauses, clause{not: w.not, check: func(e *mail.Event) bool { return re.Match(appendEvent(nil, e)) }, raw: rawUnless(w.not, re.Match)})
 		return nil
 	}
-	if strings.Contains(w.value, "*") {
+	if !w.quoted && strings.Contains(w.value, "*") || w.quoted && strings.ContainsAny(w.value, " \t*") {
 		c, err := textCondition(w.value, w.quoted)
-		c.not = w.not
-		q.clauses = append(q.clauses, c)
-		return err
-	}
-	if w.quoted && strings.ContainsAny(w.value, " \t") {
-		c, _ := textCondition(w.value, true)
-		c.not = w.not
+		if err != nil {
+			return &QueryError{w.valAt, err.Error()}
+		}
+		if c.not = w.not; c.not {
+			c.raw = nil
+		}
 		q.clauses = append(q.clauses, c)
 		return nil
 	}

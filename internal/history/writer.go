@@ -206,7 +206,9 @@ func (w *writer) recover(ctx context.Context, inMemory, stored map[mail.ID]bool)
 				return err
 			}
 		}
-		w.h.outbox.Add(total)
+		if !w.known {
+			w.h.outbox.Add(total) // that which was spilled is counted
+		}
 		err := w.drop(slots)
 		slots, total = slots[:0], 0
 		return err
