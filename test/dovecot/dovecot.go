@@ -10,6 +10,9 @@
 package dovecot
 
 import (
+	"bytes"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -17,6 +20,8 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -39,6 +44,13 @@ type Config struct {
 	Users []string
 	// Conf are further lines of dovecot.conf.
 	Conf string
+	// Listen are the addresses that it listens on, as Dovecot writes them, Port where POP3
+	// is; default 127.0.0.1 and a free one.
+	Listen, Port string
+	// Enter is a command line that its own is appended to, to run it in another network;
+	// Dial connects to it there.
+	Enter []string
+	Dial  func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Instance is a Dovecot that was set up.
@@ -48,9 +60,11 @@ type Instance struct {
 	// Dir is its directory.
 	Dir string
 
-	uid  int
-	cmd  *exec.Cmd
-	done chan struct{}
+	uid   int
+	enter []string
+	dial  func(ctx context.Context, network, address string) (net.Conn, error)
+	cmd   *exec.Cmd
+	done  chan struct{}
 }
 
 // Run sets an instance up, starts it, and stops it when the test ends. The test is
@@ -106,7 +120,11 @@ func New(c Config) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Instance{Addr: net.JoinHostPort("127.0.0.1", plain), Dir: c.Dir}
+	plain, c.Listen = cmp.Or(c.Port, plain), cmp.Or(c.Listen, "127.0.0.1")
+	p := &Instance{Addr: net.JoinHostPort("127.0.0.1", plain), Dir: c.Dir, enter: c.Enter, dial: c.Dial}
+	if p.dial == nil {
+		p.dial = new(net.Dialer).DialContext
+	}
 	if p.uid, err = strconv.Atoi(owner.Uid); err != nil {
 		return nil, fmt.Errorf("read the user for mailboxes: %w", err)
 	}
@@ -127,7 +145,7 @@ func New(c Config) (*Instance, error) {
 			return nil, err
 		}
 	}
-	conf := strings.NewReplacer("DIR", c.Dir, "PLAINPORT", plain, "SECUREPORT", secure, "MAILUID", owner.Uid, "MAILGID", owner.Gid).Replace(base) + ssl + c.Conf + "\n"
+	conf := strings.NewReplacer("DIR", c.Dir, "LISTEN", c.Listen, "PLAINPORT", plain, "SECUREPORT", secure, "MAILUID", owner.Uid, "MAILGID", owner.Gid).Replace(base) + ssl + c.Conf + "\n"
 	for name, text := range map[string]string{"dovecot.conf": conf, "users": users.String()} {
 		if err := os.WriteFile(filepath.Join(c.Dir, name), []byte(text), 0o644); err != nil {
 			return nil, fmt.Errorf("configure Dovecot: %w", err)
@@ -156,7 +174,7 @@ const base = `base_dir = DIR/run
 state_dir = DIR/state
 log_path = DIR/log
 protocols = pop3
-listen = 127.0.0.1
+listen = LISTEN
 disable_plaintext_auth = no
 auth_mechanisms = plain login apop cram-md5
 auth_failure_delay = 0
@@ -238,16 +256,27 @@ func (p *Instance) Pid() int { return p.cmd.Process.Pid }
 
 // Start starts it and returns when it greets.
 func (p *Instance) Start() error {
-	p.cmd = exec.Command(peer.Find("dovecot"), "-F", "-c", filepath.Join(p.Dir, "dovecot.conf"))
+	args := append(slices.Clone(p.enter), peer.Find("dovecot"), "-F", "-c", filepath.Join(p.Dir, "dovecot.conf"))
+	p.cmd = exec.Command(args[0], args[1:]...)
+	var said bytes.Buffer // it is whole when the process has ended
+	p.cmd.Stdout, p.cmd.Stderr = &said, &said
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
+	p.done = make(chan struct{})
+	started := make(chan error)
+	go func() {
+		// Pdeathsig is the death of the thread, so it stays with the process.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := p.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = p.cmd.Wait() // how it ended is of no interest: who waits for it looks at the log
+			close(p.done)
+		}
+	}()
+	if err := <-started; err != nil {
 		return fmt.Errorf("start Dovecot: %w", err)
 	}
-	p.done = make(chan struct{})
-	go func() {
-		_ = p.cmd.Wait() // how it ended is of no interest: who waits for it looks at the log
-		close(p.done)
-	}()
 	deadline := time.Now().Add(20 * time.Second)
 	for time.Now().Before(deadline) {
 		if p.greets() {
@@ -256,7 +285,7 @@ func (p *Instance) Start() error {
 		select {
 		case <-p.done:
 			text, _ := os.ReadFile(filepath.Join(p.Dir, "log"))
-			return fmt.Errorf("start Dovecot: it ended: %s", text)
+			return fmt.Errorf("start Dovecot: it ended: %s%s", said.String(), text)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -265,7 +294,9 @@ func (p *Instance) Start() error {
 }
 
 func (p *Instance) greets() bool {
-	c, err := net.DialTimeout("tcp", p.Addr, time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	c, err := p.dial(ctx, "tcp", p.Addr)
 	if err != nil {
 		return false
 	}

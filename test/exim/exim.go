@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -156,14 +157,22 @@ func (p *Instance) start() error {
 	script := strings.NewReplacer("PROGRAM", peer.Find("exim4"), "DIR", p.dir).Replace(namespace)
 	p.cmd = exec.Command("unshare", "-m", "sh", "-c", script)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
+	p.done = make(chan struct{})
+	started := make(chan error)
+	go func() {
+		// Pdeathsig is the death of the thread, so it stays with the process.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := p.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = p.cmd.Wait() // how it ended is in its log
+			close(p.done)
+		}
+	}()
+	if err := <-started; err != nil {
 		return fmt.Errorf("start Exim: %w", err)
 	}
-	p.done = make(chan struct{})
-	go func() {
-		_ = p.cmd.Wait() // how it ended is in its log
-		close(p.done)
-	}()
 	deadline := time.Now().Add(20 * time.Second)
 	for time.Now().Before(deadline) {
 		if c, err := net.DialTimeout("tcp", p.Addr, time.Second); err == nil {
