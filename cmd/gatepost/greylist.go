@@ -227,7 +227,7 @@ func (a greylists) Allow(ctx context.Context, what, note string) error {
 	return err
 }
 
-// Pass implements pages.Greylist.
+// Pass implements admin.Greylist.
 func (a greylists) Pass(ctx context.Context, pair store.GreylistPair) error {
 	lists, err := a.all()
 	for _, list := range lists {

@@ -21,6 +21,8 @@ type Greylist interface {
 	List(ctx context.Context, q store.GreylistQuery) ([]store.GreylistEntry, bool, error)
 	Allow(ctx context.Context, what, note string) error
 	Forget(ctx context.Context, q store.GreylistQuery) (int64, error)
+	// Pass lets a sender through to one recipient.
+	Pass(ctx context.Context, pair store.GreylistPair) error
 }
 
 // ErrNoGreylist says that greylisting is not in use.
@@ -50,6 +52,13 @@ type GreylistForget struct {
 	Passed    bool   `json:"passed,omitempty"`
 }
 
+// GreylistPass is the body of a request that lets a sender through to one recipient,
+// both as the list has them.
+type GreylistPass struct {
+	Sender    string `json:"sender"`
+	Recipient string `json:"recipient"`
+}
+
 // GreylistForgotten is how many entries there were.
 type GreylistForgotten struct {
 	Entries int64 `json:"entries"`
@@ -57,21 +66,26 @@ type GreylistForgotten struct {
 
 func (s *Server) routeGreylist(r *router) {
 	r.add(
-		Route{Method: "GET", Path: "/api/v1/greylist", Permission: accounts.GreylistRead, Do: plain(s.listGreylist), Doc: &Doc{
+		Route{Method: "GET", Path: "/api/v1/greylist", Permission: accounts.GreylistRead, Scope: accounts.Own, Do: s.listGreylist, Doc: &Doc{
 			Summary: "List what greylisting knows", Out: GreylistPage{},
 			Query: []string{"kind: triplet, source, known or allow", "source: network or domain", "sender: address", "recipient: address",
 				"state: waiting or passed", "limit: rows of a page, 1 to 1000", "cursor: next of the page before"}}},
 		Route{Method: "POST", Path: "/api/v1/greylist/allow", Permission: accounts.GreylistWrite, Do: s.allowGreylist,
 			Doc: &Doc{Summary: "Let something pass for good", In: GreylistAllow{}, Out: struct{}{}}},
+		Route{Method: "POST", Path: "/api/v1/greylist/pass", Permission: accounts.GreylistWrite, Scope: accounts.Own, Do: s.passGreylist,
+			Doc: &Doc{Summary: "Let a sender through to one recipient", In: GreylistPass{}, Out: struct{}{}}},
 		Route{Method: "POST", Path: "/api/v1/greylist/forget", Permission: accounts.GreylistWrite, Do: s.forgetGreylist,
 			Doc: &Doc{Summary: "Forget entries", In: GreylistForget{}, Out: GreylistForgotten{}}},
 	)
 }
 
-func (s *Server) listGreylist(w http.ResponseWriter, r *http.Request) {
+func (s *Server) listGreylist(w http.ResponseWriter, r *http.Request, a *Actor) {
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.ChangeTimeout)
 	defer cancel()
 	q, err := greylistQuery(r.URL.Query())
+	if err == nil {
+		err = a.BoundGreylist(&q)
+	}
 	if err != nil {
 		failWith(w, badRequest(err))
 		return
@@ -177,6 +191,44 @@ func (s *Server) allowGreylist(w http.ResponseWriter, r *http.Request, a *Actor)
 	default:
 		answer(w, http.StatusOK, struct{}{})
 	}
+}
+
+// BoundGreylist bounds what is listed to mail that the actor may see: others than
+// those who see everything are shown triplets alone.
+func (a *Actor) BoundGreylist(q *store.GreylistQuery) error {
+	if a.SeesAll() {
+		return nil
+	}
+	q.Kind = store.GreylistTripletKind
+	for _, d := range a.Domains {
+		q.Recipients = append(q.Recipients, "@"+d)
+	}
+	if a.Role.Scope() == accounts.Own {
+		q.Recipients = a.Addresses
+	}
+	if len(q.Recipients) == 0 {
+		return errors.New("your account has neither addresses nor domains: ask an administrator to add them")
+	}
+	return nil
+}
+
+func (s *Server) passGreylist(w http.ResponseWriter, r *http.Request, a *Actor) {
+	var c GreylistPass
+	if !decode(w, r, &c) {
+		return
+	}
+	if c.Sender == "" || c.Recipient == "" || !a.Sees(c.Recipient) {
+		failWith(w, badRequest(errors.New("say the sender and a recipient who is yours, as the list has them")))
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.ChangeTimeout)
+	defer cancel()
+	a.Note(c.Sender + " to " + c.Recipient)
+	if err := s.cfg.Greylist.Pass(ctx, store.GreylistPair{Sender: c.Sender, Recipient: c.Recipient}); err != nil {
+		failWith(w, err)
+		return
+	}
+	answer(w, http.StatusOK, struct{}{})
 }
 
 func (s *Server) forgetGreylist(w http.ResponseWriter, r *http.Request, a *Actor) {

@@ -21,12 +21,16 @@ import (
 // Quarantine is what the API does with the quarantine.
 type Quarantine interface {
 	List(ctx context.Context, f quarantine.Filter) (quarantine.Page, error)
+	// Get is one row of a list.
+	Get(ctx context.Context, id mail.ID) (*quarantine.Row, error)
 	Show(ctx context.Context, id mail.ID) (*quarantine.Detail, error)
 	// Body returns the message as it came.
 	Body(ctx context.Context, id mail.ID) (mail.Body, error)
 	Release(ctx context.Context, r quarantine.Request) []quarantine.Result
 	Delete(ctx context.Context, r quarantine.Request) []quarantine.Result
 	Train(ctx context.Context, r quarantine.Request, spam bool) []quarantine.Result
+	// Ask notes that somebody who may not release a message asks for it.
+	Ask(ctx context.Context, r quarantine.Request) []quarantine.Result
 }
 
 // QuarantineRequest is the body of a request that changes the quarantine.
@@ -56,14 +60,14 @@ const MaxQuarantineIDs = 1000
 
 func (s *Server) routeQuarantine(r *router) {
 	r.add(
-		Route{Method: "GET", Path: "/api/v1/quarantine", Permission: accounts.QuarantineRead, Do: plain(s.listQuarantine), Doc: &Doc{
+		Route{Method: "GET", Path: "/api/v1/quarantine", Permission: accounts.QuarantineRead, Scope: accounts.Own, Do: s.listQuarantine, Doc: &Doc{
 			Summary: "List what is held", Out: quarantine.Page{},
 			Query: []string{"sender: address or @domain", "recipient: address", "domain: of the recipient", "threat: virus, spam, filter, unscanned or policy",
 				"state: held, released or deleted", "since: date, time or age", "before: date, time or age", "text: in subject and addresses",
 				"limit: rows of a page, 1 to 1000", "cursor: next of the page before"}}},
-		Route{Method: "GET", Path: "/api/v1/quarantine/{id}", Permission: accounts.QuarantineRead, Do: plain(s.showQuarantined),
+		Route{Method: "GET", Path: "/api/v1/quarantine/{id}", Permission: accounts.QuarantineRead, Scope: accounts.Own, Do: s.showQuarantined,
 			Doc: &Doc{Summary: "Show a held message: envelope, header, structure, findings", Out: quarantine.Detail{}}},
-		Route{Method: "GET", Path: "/api/v1/quarantine/{id}/body", Permission: accounts.MailRead, Do: plain(s.quarantinedBody),
+		Route{Method: "GET", Path: "/api/v1/quarantine/{id}/body", Permission: accounts.MailRead, Scope: accounts.Own, Do: s.quarantinedBody,
 			Doc: &Doc{Summary: "Get a held message as it came", OutType: "message/rfc822"}},
 	)
 	q := s.cfg.Quarantine
@@ -71,24 +75,28 @@ func (s *Server) routeQuarantine(r *router) {
 		"release": func(ctx context.Context, r quarantine.Request, _ string) []quarantine.Result {
 			return q.Release(ctx, r)
 		},
+		"ask":    func(ctx context.Context, r quarantine.Request, _ string) []quarantine.Result { return q.Ask(ctx, r) },
 		"delete": func(ctx context.Context, r quarantine.Request, _ string) []quarantine.Result { return q.Delete(ctx, r) },
 		"train": func(ctx context.Context, r quarantine.Request, as string) []quarantine.Result {
 			return q.Train(ctx, r, as == "spam")
 		},
 	} {
-		need := accounts.QuarantineWrite
+		need, scope := accounts.QuarantineWrite, accounts.Own
 		if name == "train" {
-			need = accounts.Train
+			need, scope = accounts.Train, accounts.Everything
 		}
-		r.add(Route{Method: "POST", Path: "/api/v1/quarantine/" + name, Permission: need, Do: s.changeQuarantine(name, op),
+		r.add(Route{Method: "POST", Path: "/api/v1/quarantine/" + name, Permission: need, Scope: scope, Do: s.changeQuarantine(name, op),
 			Doc: &Doc{Summary: "Held messages: " + name, In: QuarantineRequest{}, Out: QuarantineResults{}}})
 	}
 }
 
-func (s *Server) listQuarantine(w http.ResponseWriter, r *http.Request) {
+func (s *Server) listQuarantine(w http.ResponseWriter, r *http.Request, a *Actor) {
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.ChangeTimeout)
 	defer cancel()
 	f, err := quarantineFilter(r.URL.Query(), time.Now())
+	if err == nil {
+		err = a.BoundHeld(&f)
+	}
 	if err != nil {
 		failWith(w, badRequest(err))
 		return
@@ -98,8 +106,12 @@ func (s *Server) listQuarantine(w http.ResponseWriter, r *http.Request) {
 		failWith(w, err)
 		return
 	}
-	if page.Items == nil {
-		page.Items = []quarantine.Row{}
+	items := page.Items
+	page.Items = []quarantine.Row{}
+	for i := range items {
+		if a.SeeHeld(&items[i]) {
+			page.Items = append(page.Items, items[i])
+		}
 	}
 	answer(w, http.StatusOK, page)
 }
@@ -168,7 +180,7 @@ func quarantinedID(s string) (mail.ID, error) {
 	return id, nil
 }
 
-func (s *Server) showQuarantined(w http.ResponseWriter, r *http.Request) {
+func (s *Server) showQuarantined(w http.ResponseWriter, r *http.Request, a *Actor) {
 	// Reading the structure of a large message takes its time.
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.ChangeTimeout)
 	defer cancel()
@@ -178,6 +190,9 @@ func (s *Server) showQuarantined(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	detail, err := s.cfg.Quarantine.Show(ctx, id)
+	if err == nil && !a.SeeDetail(detail) {
+		err = fmt.Errorf("%w: %s", quarantine.ErrNotFound, id)
+	}
 	if err != nil {
 		failWith(w, err)
 		return
@@ -187,7 +202,7 @@ func (s *Server) showQuarantined(w http.ResponseWriter, r *http.Request) {
 
 // quarantinedBody sends the message byte for byte, in a way that no browser takes
 // for a page.
-func (s *Server) quarantinedBody(w http.ResponseWriter, r *http.Request) {
+func (s *Server) quarantinedBody(w http.ResponseWriter, r *http.Request, a *Actor) {
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.ChangeTimeout)
 	defer cancel()
 	id, err := quarantinedID(r.PathValue("id"))
@@ -195,7 +210,13 @@ func (s *Server) quarantinedBody(w http.ResponseWriter, r *http.Request) {
 		failWith(w, err)
 		return
 	}
-	body, err := s.cfg.Quarantine.Body(ctx, id)
+	var body mail.Body
+	if !a.SeesAll() {
+		_, err = s.seesHeld(ctx, a, id)
+	}
+	if err == nil {
+		body, err = s.cfg.Quarantine.Body(ctx, id)
+	}
 	if err != nil {
 		failWith(w, err)
 		return
@@ -226,13 +247,16 @@ func (s *Server) changeQuarantine(name string, op func(context.Context, quaranti
 		c.By = a.By(c.By)
 		a.Note(strings.Join(c.IDs[:min(len(c.IDs), 10)], " "))
 		request, err := c.check(name)
+		if err == nil && !a.SeesAll() && (c.Force || len(c.To) > 0) {
+			err = badRequest(errors.New("force and to are for those who see all mail"))
+		}
 		if err != nil {
 			failWith(w, err)
 			return
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), s.cfg.ChangeTimeout)
 		defer cancel()
-		results := op(ctx, request, c.As)
+		results := s.boundedHeld(ctx, a, request, func(ctx context.Context, r quarantine.Request) []quarantine.Result { return op(ctx, r, c.As) })
 		var errs []error
 		for i := range results {
 			if err := results[i].Err; err != nil && results[i].ReleasedAs.IsZero() {

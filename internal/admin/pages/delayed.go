@@ -1,7 +1,6 @@
 package pages
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -13,13 +12,6 @@ import (
 	"gatepost/internal/policy/greylist"
 	"gatepost/internal/store"
 )
-
-// Greylist is what the pages do with mail that is delayed.
-type Greylist interface {
-	admin.Greylist
-	// Pass lets a sender through to one recipient.
-	Pass(ctx context.Context, pair store.GreylistPair) error
-}
 
 // delayed is the page of mail that was asked to come again later.
 func (s *Site) delayed() section {
@@ -114,20 +106,7 @@ func delayedQuery(a *admin.Actor, v delayedList, query url.Values) (store.Greyli
 	if after, err := url.ParseQuery(query.Get("after")); err == nil && len(after) > 0 {
 		q.After = &store.GreylistEntry{Kind: q.Kind, Source: after.Get("source"), Sender: after.Get("sender"), Recipient: after.Get("recipient")}
 	}
-	switch a.Role.Scope() {
-	case accounts.Everything:
-		return q, nil
-	case accounts.Domains:
-		for _, d := range a.Domains {
-			q.Recipients = append(q.Recipients, "@"+d)
-		}
-	default:
-		q.Recipients = a.Addresses
-	}
-	if len(q.Recipients) == 0 {
-		return q, errors.New("your account has neither addresses nor domains: ask an administrator to add them")
-	}
-	return q, nil
+	return q, a.BoundGreylist(&q)
 }
 
 // passDelayed lets the senders of the entries that were chosen through to their

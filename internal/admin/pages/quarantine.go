@@ -18,10 +18,8 @@ import (
 // Quarantine is what the pages do with the quarantine.
 type Quarantine interface {
 	admin.Quarantine
-	Get(ctx context.Context, id mail.ID) (*quarantine.Row, error)
 	// HTML returns the source of a message's HTML, which nobody made harmless.
 	HTML(ctx context.Context, id mail.ID) (html string, cut bool, err error)
-	Ask(ctx context.Context, r quarantine.Request) []quarantine.Result
 }
 
 // quarantinePages is where held mail is looked at, released and deleted: by those
@@ -119,18 +117,7 @@ func filterOf(v url.Values, a *admin.Actor) (f quarantine.Filter, err error) {
 	if days, ok := map[string]int{"1d": 1, "7d": 7, "30d": 30}[v.Get("since")]; ok {
 		f.Since = time.Now().AddDate(0, 0, -days)
 	}
-	switch a.Role.Scope() {
-	case accounts.Everything:
-	case accounts.Domains:
-		if f.Domains = a.Domains; len(f.Domains) == 0 {
-			return f, errors.New("your account has no domains: ask an administrator to add them")
-		}
-	default:
-		if f.Recipients = a.Addresses; len(f.Recipients) == 0 {
-			return f, errors.New("your account has no addresses: ask an administrator to add them")
-		}
-	}
-	return f, nil
+	return f, a.BoundHeld(&f)
 }
 
 func (q *quarantinePages) list(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
@@ -157,7 +144,7 @@ func (q *quarantinePages) listPage(w http.ResponseWriter, r *http.Request, a *ad
 		failed = errors.Join(failed, err)
 	}
 	for i := range found.Items {
-		if see(a, &found.Items[i]) {
+		if a.SeeHeld(&found.Items[i]) {
 			v.Items = append(v.Items, found.Items[i])
 		}
 	}
@@ -181,27 +168,6 @@ func (q *quarantinePages) find(ctx context.Context, query url.Values, a *admin.A
 		err = errors.New("this cannot be searched for: look at the fields of the search, or begin anew")
 	}
 	return found, err
-}
-
-// see leaves in a row what the actor may see, and reports whether there is anything.
-func see(a *admin.Actor, row *quarantine.Row) bool {
-	if a.SeesAll() {
-		return true
-	}
-	row.State, row.Recipients = quarantine.Deleted, nil
-	row.Entries = slices.DeleteFunc(row.Entries, func(e quarantine.Entry) bool { return !a.Sees(e.Key) })
-	for i := range row.Entries {
-		e := &row.Entries[i]
-		if e.State == quarantine.Held || e.State == quarantine.Released && row.State == quarantine.Deleted {
-			row.State = e.State
-		}
-		row.Recipients = append(row.Recipients, e.Recipient)
-	}
-	if len(row.Entries) == 0 {
-		return false
-	}
-	row.Reason = row.Entries[0].Reason
-	return true
 }
 
 // quarantineStatus is the status of a page that says what failed.

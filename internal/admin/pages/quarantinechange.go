@@ -113,11 +113,8 @@ func (q *quarantinePages) runOne(r *http.Request, a *admin.Actor, op heldOperati
 	if err != nil {
 		return err
 	}
-	request := quarantine.Request{IDs: []mail.ID{row.ID}, By: a.Name, Role: quarantine.RoleAdmin}
-	own := a.Role.Scope() == accounts.Own
-	if own {
-		request.Role = quarantine.RoleRecipient
-	}
+	request := quarantine.Request{IDs: []mail.ID{row.ID}, By: a.Name, Role: a.HeldRole()}
+	own := request.Role == quarantine.RoleRecipient
 	named := r.PostForm["recipient"]
 	for i := range row.Entries {
 		e := &row.Entries[i]
@@ -153,7 +150,7 @@ func (q *quarantinePages) visible(ctx context.Context, a *admin.Actor, text stri
 	if err != nil {
 		return nil, err
 	}
-	if !see(a, row) {
+	if !a.SeeHeld(row) {
 		return nil, fmt.Errorf("%w: %s", quarantine.ErrNotFound, id)
 	}
 	return row, nil

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -41,16 +40,12 @@ func (q *quarantinePages) messagePage(w http.ResponseWriter, r *http.Request, a 
 		return
 	}
 	d, err := q.q.Show(r.Context(), row.ID)
-	if err != nil || !see(a, &d.Row) {
+	if err != nil || !a.SeeDetail(d) {
 		q.refuseHeld(w, r, a, errors.Join(err, quarantine.ErrNotFound))
 		return
 	}
 	v := heldMessage{Detail: d, Reads: a.May(accounts.MailRead), One: a.Role.Scope() == accounts.Own, Virus: d.Threat == mail.ThreatVirus}
-	d.Findings = slices.DeleteFunc(d.Findings, func(f mail.Finding) bool { return !concerns(a, f.Recipients) })
 	for i := range d.Findings {
-		if !a.SeesAll() {
-			d.Findings[i].Recipients = nil
-		}
 		if d.Findings[i].Result == mail.Match {
 			v.Matches = append(v.Matches, d.Findings[i])
 		}
@@ -68,12 +63,6 @@ func (q *quarantinePages) messagePage(w http.ResponseWriter, r *http.Request, a 
 		p.Status, p.Failed = quarantineStatus(failed), explain(failed)
 	}
 	q.show(w, r, a, p)
-}
-
-// concerns reports whether a finding is about somebody whom the actor may see; one
-// without recipients is about all.
-func concerns(a *admin.Actor, recipients []string) bool {
-	return len(recipients) == 0 || slices.ContainsFunc(recipients, a.Sees)
 }
 
 // refuseHeld answers where a message cannot be shown.

@@ -174,7 +174,7 @@ func TestPausesNeedAReason(t *testing.T) {
 
 // grey is greylisting that notes what is done with it.
 type grey struct {
-	pages.Greylist
+	admin.Greylist
 	asked  store.GreylistQuery
 	passed []store.GreylistPair
 	off    bool

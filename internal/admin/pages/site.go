@@ -40,7 +40,7 @@ type Config struct {
 	// Quarantine, Queue and Greylist are for the pages of mail.
 	Quarantine Quarantine
 	Queue      admin.Queue
-	Greylist   Greylist
+	Greylist   admin.Greylist
 	// Transports are the names of those that mail can be sent by, for choices.
 	Transports func() []string
 	// Bayes is what was learned; nil leaves it out.

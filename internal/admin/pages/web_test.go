@@ -48,7 +48,6 @@ type noContent struct{ admin.Content }
 type noLinks struct{ admin.DigestLinks }
 type noConfiguration struct{ admin.Configuration }
 type noPagesQuarantine struct{ pages.Quarantine }
-type noPagesGreylist struct{ pages.Greylist }
 type noKeys struct{ pages.Keys }
 type healthy struct{}
 
@@ -86,13 +85,14 @@ func openWith(t testing.TB, parts func(*store.Store, *pages.Config), change ...f
 	}
 	gate, err := admin.NewGate(gc)
 	must(t, err)
-	pc := pages.Config{Gate: gate, Configuration: noConfiguration{}, Keys: noKeys{}, Quarantine: noPagesQuarantine{}, Queue: noQueue{}, Greylist: noPagesGreylist{}}
+	pc := pages.Config{Gate: gate, Configuration: noConfiguration{}, Keys: noKeys{}, Quarantine: noPagesQuarantine{}, Queue: noQueue{}, Greylist: noGreylist{}}
 	parts(s, &pc)
 	pc.TestMail = func(context.Context, mail.Address, string) error { return nil }
 	site, err := pages.New(pc)
 	must(t, err)
 	w.gate = gate
 	cfg := everything()
+	cfg.Quarantine, cfg.Greylist, cfg.Queue = pc.Quarantine, pc.Greylist, pc.Queue
 	cfg.Accounts, cfg.Gate, cfg.Pages = w.accounts, gate, site
 	w.server, err = admin.New(cfg)
 	must(t, err)
