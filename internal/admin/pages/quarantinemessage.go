@@ -24,8 +24,10 @@ type heldMessage struct {
 	Held, Freed bool
 	// Virus says that recipients cannot release it.
 	Virus bool
-	// Findings are those that are more than a note.
+	// Matches are the findings that are more than a note.
 	Matches []mail.Finding
+	// NeverDelay offers to keep greylisting from the sender.
+	NeverDelay bool
 }
 
 func (q *quarantinePages) message(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
@@ -54,6 +56,7 @@ func (q *quarantinePages) messagePage(w http.ResponseWriter, r *http.Request, a 
 		v.Held = v.Held || d.Entries[i].State == quarantine.Held
 		v.Freed = v.Freed || d.Entries[i].State != quarantine.Held
 	}
+	v.NeverDelay = a.SeesAll() && q.cfg.Greylist != nil && strings.Contains(d.Sender, "@")
 	title := d.Subject
 	if title == "" {
 		title = "(no subject)"
