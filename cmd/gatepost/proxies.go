@@ -113,7 +113,7 @@ func upstreamConfig(cfg *config.Config, t *config.Transport) (upstream.Config, e
 	}
 	uc := upstream.Config{
 		Name: string(t.Name), Hostname: string(cfg.Hostname), Balance: upstream.Balance(t.Balance), Port: t.Port,
-		TLS: upstream.TLSMode(t.TLS), TLSName: string(t.TLSName), Auth: tc.Auth, Identity: upstream.Identity(t.ClientIdentity),
+		TLS: upstream.TLSMode(t.TLS), ImplicitTLS: t.ImplicitTLS, TLSName: string(t.TLSName), Auth: tc.Auth, Identity: upstream.Identity(t.ClientIdentity),
 		Source: t.SourceAddress, Sessions: t.ProxySessions, MessagesPerSession: t.MessagesPerSession, IdleTimeout: t.Timeouts.Idle,
 		Timeouts: shorter(tc.Timeouts, proxyTimeouts),
 		Original: t.Kind == "original", Spoof: t.SpoofClient,

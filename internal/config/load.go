@@ -173,8 +173,11 @@ func (v *validator) computedDefaults() {
 			r.WarnAfter = 0
 		}
 		port := 25
-		if c.Transports[i].Kind == "lmtp" {
+		switch {
+		case c.Transports[i].Kind == "lmtp":
 			port = 24
+		case c.Transports[i].ImplicitTLS:
+			port = 465
 		}
 		for j := range c.Transports[i].Hosts {
 			if h := &c.Transports[i].Hosts[j]; h.Unix == "" && h.Port == 0 {

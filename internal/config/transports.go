@@ -115,6 +115,9 @@ func (v *validator) checkTLSPolicy(t *Transport) {
 		}
 		v.authorities(&t.TLSCAFile)
 	}
+	if t.ImplicitTLS && t.TLS == "off" {
+		v.report(ruleTLSPolicy, &t.ImplicitTLS, `is set, but tls = "off" never encrypts`, `take one of them out`)
+	}
 	if t.TLSName != "" && t.TLS != "verify" {
 		v.report(ruleUnusedKey, &t.TLSName, fmt.Sprintf("is set, but tls = %q does not look at names", t.TLS), `write tls = "verify", or take it out`)
 	}

@@ -367,8 +367,8 @@ type Transport struct {
 	// domain. original: the server that a diverted connection was meant for. lmtp: a
 	// mailbox server. maildir: a directory. discard: nowhere.
 	Kind string `toml:"kind" required:"true" enum:"smtp,mx,original,lmtp,maildir,discard"`
-	// Next hops: host or host:port, port 25 for smtp and 24 for lmtp. For lmtp
-	// also "unix:/path".
+	// Next hops: host or host:port, port 25 for smtp (465 with `implicit_tls`) and 24 for
+	// lmtp. For lmtp also "unix:/path".
 	Hosts []HostPort `toml:"hosts" default:"[]" kinds:"smtp,lmtp" example:"[\"10.0.0.5:25\", \"10.0.0.6:25\"]"`
 	// Which host is taken: failover the first that works, round-robin each in
 	// turn, least-sessions the one with the fewest connections from us.
@@ -378,6 +378,10 @@ type Transport struct {
 	// the one in tls_ca_file. dane: as TLSA records say (needs a validating
 	// resolver in [dns]).
 	TLS string `toml:"tls" default:"opportunistic" enum:"off,opportunistic,require,verify,dane" kinds:"smtp,mx,original,lmtp"`
+	// Connections begin with TLS instead of STARTTLS (SMTPS), and `tls` says what the
+	// certificate must be: any with "opportunistic" and "require". Hosts with port 465 are
+	// always spoken to in this way, unless `tls = "off"`.
+	ImplicitTLS bool `toml:"implicit_tls" default:"false" kinds:"smtp"`
 	// Keep to what domains publish about the encryption of their mail (MTA-STS): with
 	// `tls = "opportunistic"`, "require" or "dane". Their own hosts only, under verified
 	// TLS, or no mail; DANE goes before it.

@@ -69,6 +69,9 @@ type Config struct {
 	Own []netip.AddrPort
 
 	TLS TLSMode
+	// ImplicitTLS has sessions with Hosts begin with TLS (RFC 8314 §3.3), at port 465
+	// where they name none; for smtp. Port 465 always does, but for TLSOff.
+	ImplicitTLS bool
 	// TLSCAFile holds the certificates, PEM, that may have signed the next hop's, or
 	// that is the next hop's; "" stands for the system's.
 	TLSCAFile string
@@ -201,6 +204,9 @@ func (cfg *Config) check(deps Deps) error {
 	case TLSOff, TLSOpportunistic, TLSRequire, TLSVerify, TLSDANE:
 	default:
 		errs = append(errs, fmt.Errorf("unknown tls %q", cfg.TLS))
+	}
+	if cfg.ImplicitTLS && (cfg.TLS == TLSOff || cfg.Kind != SMTP) {
+		errs = append(errs, fmt.Errorf("implicit TLS with tls %q and kind %q", cfg.TLS, cfg.Kind))
 	}
 	switch cfg.Balance {
 	case Failover, RoundRobin, LeastSessions:

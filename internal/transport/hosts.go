@@ -50,14 +50,16 @@ type route = iter.Seq2[hop, *mail.Outcome]
 type host struct {
 	name string
 	port int
+	// implicit says that sessions begin with TLS.
+	implicit bool
 	// fixed is the hop of a host that needs no look-up.
 	fixed *hop
 }
 
 // parseHost reads an entry of Config.Hosts.
-func parseHost(s string, kind Kind) (host, error) {
+func parseHost(s string, cfg *Config) (host, error) {
 	if path, ok := strings.CutPrefix(s, "unix:"); ok {
-		if kind != LMTP || path == "" {
+		if cfg.Kind != LMTP || path == "" {
 			return host{}, fmt.Errorf("host %q: only lmtp can have a path", s)
 		}
 		return host{fixed: &hop{target: smtpclient.Target{Network: "unix", Address: path}}}, nil
@@ -67,17 +69,26 @@ func parseHost(s string, kind Kind) (host, error) {
 		return host{}, fmt.Errorf("host %q: %w", s, err)
 	}
 	if port == 0 {
-		port = 25
-		if kind == LMTP {
-			port = 24
-		}
+		port = defaultPort(cfg)
 	}
-	h := host{name: name, port: port}
+	h := host{name: name, port: port, implicit: cfg.ImplicitTLS || cfg.Kind == SMTP && port == submissions && cfg.TLS != TLSOff}
 	if addr, err := netip.ParseAddr(name); err == nil {
 		fixed := tcpHop("", addr, port)
+		fixed.implicit = h.implicit
 		h.fixed = &fixed
 	}
 	return h, nil
+}
+
+// defaultPort is that of hosts without one.
+func defaultPort(cfg *Config) int {
+	switch {
+	case cfg.Kind == LMTP:
+		return 24
+	case cfg.ImplicitTLS:
+		return submissions
+	}
+	return 25
 }
 
 var errHost = errors.New("want name, name:port, address or [address]:port")
@@ -127,7 +138,7 @@ func newHostList(cfg Config, deps Deps, p *pool) (*hostList, error) {
 	l := &hostList{balance: cfg.Balance, resolver: deps.Resolver, pool: p}
 	var errs []error
 	for _, s := range cfg.Hosts {
-		h, err := parseHost(s, cfg.Kind)
+		h, err := parseHost(s, &cfg)
 		if err == nil && h.fixed == nil && deps.Resolver == nil {
 			err = fmt.Errorf("host %q: no resolver for names", s)
 		}
@@ -154,7 +165,7 @@ func (l *hostList) resolve(ctx context.Context, h host) ([]hop, *mail.Outcome) {
 	hops := make([]hop, len(addrs))
 	for i, a := range addrs {
 		hops[i] = tcpHop(h.name, a, h.port)
-		hops[i].secure = secure
+		hops[i].secure, hops[i].implicit = secure, h.implicit
 	}
 	return hops, nil
 }

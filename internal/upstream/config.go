@@ -74,7 +74,8 @@ type Config struct {
 
 	TLS TLSMode
 	// ImplicitTLS encrypts before the banner (RFC 8314 §3.3). TLSVerify then checks
-	// the certificate; TLSOff makes no sense with it.
+	// the certificate; TLSOff makes no sense with it. Hosts at port 465 are always spoken
+	// to in this way, but for TLSOff.
 	ImplicitTLS bool
 	// Roots are the certificates that may have signed an upstream's, or that are an
 	// upstream's; nil stands for the system's.

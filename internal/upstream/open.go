@@ -203,7 +203,7 @@ func (s *Server) establish(ctx context.Context, sess *session, w *want) error {
 func (s *Server) connect(ctx context.Context, ep *endpoint, w *want) (*smtpclient.Conn, error) {
 	p := s.policy.plan(ep.host, w.strict)
 	o := s.opening(ep, w)
-	if s.cfg.ImplicitTLS || ep.host.implicit {
+	if ep.host.implicit {
 		o.TLS, o.Verified = p.cfg, p.verified
 		return s.dialer.Open(ctx, ep.target, o)
 	}
@@ -228,11 +228,10 @@ func (s *Server) connect(ctx context.Context, ep *endpoint, w *want) (*smtpclien
 
 // policy makes the TLS plans of a Server.
 type policy struct {
-	mode     TLSMode
-	implicit bool
-	name     string
-	roots    *x509.CertPool
-	tickets  tls.ClientSessionCache
+	mode    TLSMode
+	name    string
+	roots   *x509.CertPool
+	tickets tls.ClientSessionCache
 }
 
 // plan is what is asked of the encryption.
@@ -245,7 +244,7 @@ type plan struct {
 const sessionTickets = 64
 
 func newPolicy(cfg Config) policy {
-	return policy{mode: cfg.TLS, implicit: cfg.ImplicitTLS, name: cfg.TLSName, roots: cfg.Roots,
+	return policy{mode: cfg.TLS, name: cfg.TLSName, roots: cfg.Roots,
 		tickets: tls.NewLRUClientSessionCache(sessionTickets)}
 }
 
@@ -263,7 +262,7 @@ func (p *policy) plan(h *host, strict bool) plan {
 	return plan{
 		cfg: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: name, RootCAs: p.roots,
 			ClientSessionCache: p.tickets, InsecureSkipVerify: !verified},
-		mandatory: verified || p.implicit || h.implicit || p.mode == TLSRequire,
+		mandatory: verified || h.implicit || p.mode == TLSRequire,
 		verified:  verified,
 	}
 }

@@ -59,6 +59,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		if err == nil && !parsed.fixed.IsValid() && deps.Resolver == nil {
 			err = fmt.Errorf("host %q: no resolver for names", h.Address)
 		}
+		if err == nil {
+			parsed.implicit = cfg.ImplicitTLS || parsed.port == submissions && cfg.TLS != TLSOff
+		}
 		errs = append(errs, err)
 		s.hosts = append(s.hosts, parsed)
 	}

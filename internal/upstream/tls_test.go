@@ -74,13 +74,16 @@ func TestImplicitTLS(t *testing.T) {
 	good, other := testpeer.NewCertificate(t, "mx.example"), testpeer.NewCertificate(t, "other.example")
 	for _, tc := range []struct {
 		name string
+		host string
 		mode upstream.TLSMode
 		cert testpeer.Certificate
 		want string
 	}{
-		{"any certificate", upstream.TLSRequire, other, "eod 250 answered"},
-		{"the right certificate", upstream.TLSVerify, good, "eod 250 answered"},
-		{"the wrong certificate", upstream.TLSVerify, other, "starttls 451 unreached"},
+		{"any certificate", "mx.example", upstream.TLSRequire, other, "eod 250 answered"},
+		{"any certificate, by the port", "mx.example:465", "", other, "eod 250 answered"},
+		{"the right certificate", "mx.example", upstream.TLSVerify, good, "eod 250 answered"},
+		{"the wrong certificate", "mx.example", upstream.TLSVerify, other, "starttls 451 unreached"},
+		{"the wrong certificate, by the port", "mx.example:465", upstream.TLSVerify, other, "starttls 451 unreached"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			n := newNetwork(t)
@@ -97,7 +100,7 @@ func TestImplicitTLS(t *testing.T) {
 					return nil
 				}})
 			// The PROXY header goes before the handshake; the login needs TLS.
-			s := n.server(upstream.Config{Hosts: hosts("mx.example"), ImplicitTLS: true, TLS: tc.mode, Roots: tc.cert.Pool,
+			s := n.server(upstream.Config{Hosts: hosts(tc.host), ImplicitTLS: tc.host == "mx.example", TLS: tc.mode, Roots: tc.cert.Pool,
 				Identity: upstream.IdentityProxyV1, Auth: &smtpclient.Credentials{Username: "u", Password: "p"}})
 			res := deliver(t, s, short)
 			if got := brief(res); got != tc.want || res.TLS.Active() != res.OK() {
