@@ -118,8 +118,12 @@ func upstreamConfig(cfg *config.Config, t *config.Transport) (upstream.Config, e
 		Timeouts: shorter(tc.Timeouts, proxyTimeouts),
 		Original: t.Kind == "original", Spoof: t.SpoofClient,
 	}
-	for _, h := range t.Hosts {
-		uc.Hosts = append(uc.Hosts, upstream.Host{Address: h.String()})
+	for i, h := range t.Hosts {
+		host := upstream.Host{Address: h.String()}
+		if len(t.Weights) > 0 {
+			host.Weight = t.Weights[i]
+		}
+		uc.Hosts = append(uc.Hosts, host)
 	}
 	if t.TLSCAFile != "" {
 		pem, err := os.ReadFile(string(t.TLSCAFile))

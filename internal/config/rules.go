@@ -75,6 +75,7 @@ const (
 	ruleLoop           rule = "loop"            // a next hop is this very host
 	rulePostmasterLoop rule = "postmaster-loop" // the postmaster's mail would come back to this host
 	ruleUnusedKey      rule = "unused-key"      // a key that has no effect beside the others
+	ruleWeights        rule = "weights"         // not one weight for each host
 	ruleNoHosts        rule = "no-hosts"        // a transport of kind smtp or lmtp without next hops
 	ruleNoPath         rule = "no-path"         // a transport of kind maildir without a directory
 	ruleBadPath        rule = "bad-path"        // a path with an unknown placeholder

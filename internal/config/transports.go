@@ -91,6 +91,13 @@ func (v *validator) checkHosts(t *Transport) {
 		v.report(ruleNoHosts, &t.Hosts, "is missing or empty", `write the next hops, such as hosts = ["10.0.0.5"]`)
 	}
 	unique(v, ruleDuplicateElement, t.Hosts)
+	switch {
+	case len(t.Weights) == 0:
+	case len(t.Weights) != len(t.Hosts):
+		v.report(ruleWeights, &t.Weights, fmt.Sprintf("has %d numbers for %d hosts", len(t.Weights), len(t.Hosts)), "write one for each host, in their order")
+	case t.Balance == "failover":
+		v.report(ruleUnusedKey, &t.Weights, `is set, but with balance = "failover" all goes to the first host that works`, `write balance = "round-robin" or "least-sessions"`)
+	}
 	for i := range t.Hosts {
 		h := &t.Hosts[i]
 		switch ip := h.IP(); {

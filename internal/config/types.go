@@ -373,6 +373,11 @@ type Transport struct {
 	// Which host is taken: failover the first that works, round-robin each in
 	// turn, least-sessions the one with the fewest connections from us.
 	Balance string `toml:"balance" default:"failover" enum:"failover,round-robin,least-sessions" kinds:"smtp,lmtp"`
+	// What share each host has with `balance = "round-robin"` and "least-sessions", in the
+	// order of `hosts`; [3, 1] gives the first one three times as much as the second.
+	// Empty: all the same. A name with several addresses counts once for each of them in
+	// what is delivered from the queue.
+	Weights []int `toml:"weights" default:"[]" min:"1" max:"1000" kinds:"smtp,lmtp" example:"[3, 1]"`
 	// off: never. opportunistic: if offered, with any certificate. require: no
 	// mail without it. verify: the certificate must be valid for the host or be
 	// the one in tls_ca_file. dane: as TLSA records say (needs a validating

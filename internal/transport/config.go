@@ -46,8 +46,8 @@ type Balance string
 // The ways to choose. The empty Balance is Failover.
 const (
 	Failover      Balance = "failover"       // in their order
-	RoundRobin    Balance = "round-robin"    // each in turn
-	LeastSessions Balance = "least-sessions" // the one with the fewest busy sessions
+	RoundRobin    Balance = "round-robin"    // each in turn, by weight
+	LeastSessions Balance = "least-sessions" // the one with the fewest busy sessions for its weight
 )
 
 // Config is one transport. Zero values take the default.
@@ -61,6 +61,8 @@ type Config struct {
 	// and lmtp, and "unix:/path" for lmtp. The default ports are 25 and 24.
 	Hosts   []string
 	Balance Balance
+	// Weights are the shares of Hosts in their order, 1 or more; nil: all the same.
+	Weights []int
 	// Port is where mail exchangers are spoken to; default 25.
 	Port int
 	// Own are the addresses that this gateway listens on; an unspecified address

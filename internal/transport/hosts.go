@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +28,8 @@ type hop struct {
 	name, domain string
 	// port is for the name of TLSA records.
 	port int
+	// weight is the share of its host; 1 for exchangers.
+	weight int
 	// secure says that DNSSEC vouches for the way from the domain to the address.
 	secure bool
 	// implicit says that sessions begin with TLS (RFC 8314 §3.3). from is whose address
@@ -52,6 +56,7 @@ type host struct {
 	port int
 	// implicit says that sessions begin with TLS.
 	implicit bool
+	weight   int
 	// fixed is the hop of a host that needs no look-up.
 	fixed *hop
 }
@@ -118,6 +123,7 @@ func tcpHop(name string, addr netip.Addr, port int) hop {
 		target: smtpclient.Target{Network: "tcp", Address: netip.AddrPortFrom(addr, uint16(port)).String(), Name: name},
 		name:   name,
 		port:   port,
+		weight: 1,
 	}
 	if name == "" {
 		h.name = addr.WithZone("").String()
@@ -131,19 +137,31 @@ type hostList struct {
 	balance  Balance
 	resolver Resolver
 	pool     *pool
-	turn     atomic.Uint32 // round-robin
+	turn     atomic.Uint32 // decides among equals
+
+	mu sync.Mutex
+	// credit is the state of round-robin, by address.
+	credit map[string]int
 }
 
 func newHostList(cfg Config, deps Deps, p *pool) (*hostList, error) {
 	l := &hostList{balance: cfg.Balance, resolver: deps.Resolver, pool: p}
 	var errs []error
-	for _, s := range cfg.Hosts {
+	if n := len(cfg.Weights); n > 0 && n != len(cfg.Hosts) {
+		errs = append(errs, fmt.Errorf("%d weights for %d hosts", n, len(cfg.Hosts)))
+		cfg.Weights = nil
+	}
+	for i, s := range cfg.Hosts {
 		h, err := parseHost(s, &cfg)
 		if err == nil && h.fixed == nil && deps.Resolver == nil {
 			err = fmt.Errorf("host %q: no resolver for names", s)
 		}
 		if err != nil {
 			errs = append(errs, err)
+		}
+		h.weight = 1
+		if cfg.Weights != nil {
+			h.weight = max(1, cfg.Weights[i])
 		}
 		l.hosts = append(l.hosts, h)
 	}
@@ -156,7 +174,9 @@ func newHostList(cfg Config, deps Deps, p *pool) (*hostList, error) {
 // resolve returns the hops of one host.
 func (l *hostList) resolve(ctx context.Context, h host) ([]hop, *mail.Outcome) {
 	if h.fixed != nil {
-		return []hop{*h.fixed}, nil
+		fixed := *h.fixed
+		fixed.weight = h.weight
+		return []hop{fixed}, nil
 	}
 	addrs, secure, err := l.resolver.AddrsSecure(ctx, h.name)
 	if err != nil {
@@ -165,7 +185,7 @@ func (l *hostList) resolve(ctx context.Context, h host) ([]hop, *mail.Outcome) {
 	hops := make([]hop, len(addrs))
 	for i, a := range addrs {
 		hops[i] = tcpHop(h.name, a, h.port)
-		hops[i].secure, hops[i].implicit = secure, h.implicit
+		hops[i].secure, hops[i].implicit, hops[i].weight = secure, h.implicit, h.weight
 	}
 	return hops, nil
 }
@@ -229,11 +249,12 @@ func (l *hostList) balanced(ctx context.Context) route {
 		if len(hops) == 0 {
 			return
 		}
-		// The turn decides among equals, too.
-		first := int(l.turn.Add(1)-1) % len(hops)
-		hops = slices.Concat(hops[first:], hops[:first])
 		if l.balance == LeastSessions {
+			first := int(l.turn.Add(1)-1) % len(hops)
+			hops = slices.Concat(hops[first:], hops[:first])
 			l.pool.sortByBusy(hops)
+		} else {
+			l.inTurn(hops)
 		}
 		for _, hp := range hops {
 			if !yield(hp, nil) {
@@ -241,6 +262,23 @@ func (l *hostList) balanced(ctx context.Context) route {
 			}
 		}
 	}
+}
+
+// inTurn orders hops for round-robin: each gains its weight, and the richest one goes
+// first and pays for all. So turns are spread evenly: 3:1 is A A B A and not A A A B.
+func (l *hostList) inTurn(hops []hop) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	// Addresses that the name service no longer gives are forgotten.
+	credit := make(map[string]int, len(hops))
+	total := 0
+	for _, h := range hops {
+		credit[h.target.Address] = l.credit[h.target.Address] + h.weight
+		total += h.weight
+	}
+	slices.SortStableFunc(hops, func(a, b hop) int { return cmp.Compare(credit[b.target.Address], credit[a.target.Address]) })
+	credit[hops[0].target.Address] -= total
+	l.credit = credit
 }
 
 // restedLast moves the hops that rest to the end: they are tried only where nobody

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -172,6 +173,41 @@ func TestRoundRobin(t *testing.T) {
 		if out := tr.Deliver(t.Context(), delivery(t, short, "r@out.example")); briefs(out) != "delivered eod 250" {
 			t.Fatal(briefs(out))
 		}
+	}
+}
+
+func TestRoundRobinByWeight(t *testing.T) {
+	n := newNetwork(t)
+	for _, h := range []string{"192.0.2.1:25", "192.0.2.2:25", "192.0.2.3:25"} {
+		n.host(h, sinktest.Config{})
+	}
+	tr := n.transport(Config{Hosts: []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, Weights: []int{3, 1, 1}, Balance: RoundRobin}, nil)
+	got := ""
+	for range 10 {
+		got += strings.TrimPrefix(mustDeliver(t, tr).Host, "[192.0.2.")[:1]
+	}
+	if got != "1213112131" {
+		t.Errorf("hosts %s", got)
+	}
+}
+
+func TestLeastSessionsByWeight(t *testing.T) {
+	p := newPool(Config{})
+	hops := make([]hop, 2)
+	taken := [2]int{}
+	for i, a := range []string{"192.0.2.1", "192.0.2.2"} {
+		hops[i] = tcpHop("", netip.MustParseAddr(a), 25)
+	}
+	hops[0].weight = 3
+	for range 8 {
+		order := slices.Clone(hops)
+		p.sortByBusy(order)
+		i := slices.IndexFunc(hops, func(h hop) bool { return h.target == order[0].target })
+		taken[i]++
+		p.peer(order[0].target.Address).open++
+	}
+	if taken != [2]int{6, 2} {
+		t.Errorf("sessions %v, want 6 and 2", taken)
 	}
 }
 

@@ -334,8 +334,8 @@ func (p *pool) resting(address string) bool {
 	return false
 }
 
-// sortByBusy orders hops by how many of their sessions are at work, the order of
-// equals kept.
+// sortByBusy orders hops by how many of their sessions would be at work with one more,
+// for their weight, the order of equals kept.
 func (p *pool) sortByBusy(hops []hop) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -346,5 +346,5 @@ func (p *pool) sortByBusy(hops []hop) {
 		}
 		return pr.open - len(pr.idle)
 	}
-	slices.SortStableFunc(hops, func(a, b hop) int { return cmp.Compare(busy(a), busy(b)) })
+	slices.SortStableFunc(hops, func(a, b hop) int { return cmp.Compare((busy(a)+1)*b.weight, (busy(b)+1)*a.weight) })
 }
