@@ -93,11 +93,6 @@ func (r *router) add(routes ...Route) {
 	}
 }
 
-// handle adds a route for the local administrator alone, at the unix socket.
-func (r *router) handle(method, path string, h http.HandlerFunc) {
-	r.add(Route{Method: method, Path: path, Do: plain(h)})
-}
-
 // plain is a handler to whom it is the same who asks.
 func plain(h http.HandlerFunc) Handler {
 	return func(w http.ResponseWriter, r *http.Request, _ *Actor) { h(w, r) }

@@ -24,15 +24,15 @@ var migrations embed.FS
 // migrationTable is where goose notes what was done.
 const migrationTable = "gatepost_migrations"
 
-// migrate brings the tables of a directory up to date. Applying them twice is harmless; whoever
-// may meet others there brings a lock as an option.
-func migrate(ctx context.Context, db *sql.DB, d dialect, set string, log *slog.Logger, options ...goose.ProviderOption) error {
+// migrate brings the tables of a directory of migrations up to date. Applying them twice
+// is harmless; whoever may meet others there brings a lock as an option.
+func migrate(ctx context.Context, db *sql.DB, set string, log *slog.Logger, options ...goose.ProviderOption) error {
 	dir, err := fs.Sub(migrations, path.Join("migrations", set))
 	if err != nil {
 		return fmt.Errorf("open migrations: %w", err)
 	}
 	name := goose.DialectSQLite3
-	if d == dialectPostgres {
+	if set == string(dialectPostgres) {
 		name = goose.DialectPostgres
 	}
 	options = append(options,

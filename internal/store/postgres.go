@@ -149,7 +149,7 @@ func (e *postgresEngine) migrate(ctx context.Context) error {
 	defer cancel()
 	db := stdlib.OpenDB(*e.config)
 	defer db.Close()
-	return migrate(ctx, db, dialectPostgres, string(dialectPostgres), e.log, goose.WithSessionLocker(locker))
+	return migrate(ctx, db, string(dialectPostgres), e.log, goose.WithSessionLocker(locker))
 }
 
 // down says that the database is away; calls are refused until revive.

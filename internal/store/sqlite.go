@@ -106,7 +106,7 @@ func (e *sqliteEngine) connect(ctx context.Context, o Options, schema sqliteSche
 	if e.db, err = e.pool(common+schema.parameters+"&_journal_mode=WAL&_synchronous=FULL&_txlock=immediate", 1); err != nil {
 		return err
 	}
-	if err := migrate(ctx, e.db, dialectSQLite, schema.migrations, o.Log); err != nil {
+	if err := migrate(ctx, e.db, schema.migrations, o.Log); err != nil {
 		return err
 	}
 	if e.readers, err = e.pool(common+"&_query_only=1", o.MaxConns); err != nil {
