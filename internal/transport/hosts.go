@@ -160,7 +160,7 @@ func newHostList(cfg Config, deps Deps, p *pool) (*hostList, error) {
 			errs = append(errs, err)
 		}
 		h.weight = 1
-		if cfg.Weights != nil {
+		if len(cfg.Weights) > 0 {
 			h.weight = max(1, cfg.Weights[i])
 		}
 		l.hosts = append(l.hosts, h)
