@@ -17,12 +17,8 @@ func (v *validator) checkProxy() {
 		v.checkProxyListeners(d)
 		v.checkProxyRewriting(d)
 		t := v.transport(d.Transport)
-		switch {
-		case t == nil || !v.ok(&t.Kind):
-		case t.Kind != "smtp" && t.Kind != "original":
+		if t != nil && v.ok(&t.Kind) && t.Kind != "smtp" && t.Kind != "original" {
 			v.report(ruleProxy, &d.Delivery, fmt.Sprintf("the transport %q is of kind %q, through which nothing can be passed while a client waits", t.Name, t.Kind), `use one of kind "smtp" or "original", or write delivery = "relay"`)
-		case t.TLS == "dane":
-			v.report(ruleProxy, &t.TLS, fmt.Sprintf("mail for %s is passed through, for which there is no DANE", d.Name), `write tls = "verify" or "require"`)
 		}
 	}
 	for i := range v.cfg.Transports {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 
+	"gatepost/internal/dns/dane"
 	"gatepost/internal/smtpclient"
 	"gatepost/internal/tlsrpt"
 )
@@ -156,7 +157,7 @@ func failureType(err error) string {
 		return "certificate-expired"
 	case errors.As(err, &unknown), errors.As(err, &invalid), errors.As(err, &verify):
 		return "certificate-not-trusted"
-	case errors.Is(err, errDANE):
+	case errors.Is(err, dane.ErrMismatch):
 		return "validation-failure"
 	case errors.As(err, &listed):
 		return "certificate-host-mismatch"

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"time"
 
+	"gatepost/internal/dns/dane"
 	"gatepost/internal/smtpclient"
 )
 
@@ -23,6 +24,7 @@ const (
 	TLSOpportunistic TLSMode = "opportunistic" // STARTTLS if it works, with any certificate
 	TLSRequire       TLSMode = "require"       // STARTTLS with any certificate, or no session
 	TLSVerify        TLSMode = "verify"        // STARTTLS with a trusted certificate for the host's name, or no session
+	TLSDANE          TLSMode = "dane"          // as the TLSA records of the host say; without them as opportunistic
 )
 
 // Balance is how a session's host is chosen.
@@ -122,9 +124,11 @@ type Config struct {
 	ChunkFrom int64
 }
 
-// Resolver finds the addresses of hosts that are names; *dns.Resolver has it.
+// Resolver finds the addresses of hosts that are names, and their TLSA records;
+// *dns.Resolver has it.
 type Resolver interface {
-	Addrs(ctx context.Context, host string) ([]netip.Addr, error)
+	AddrsSecure(ctx context.Context, host string) ([]netip.Addr, bool, error)
+	dane.Resolver
 }
 
 // Observer is told of sessions, for counting. Its methods are called without any
@@ -195,7 +199,7 @@ func (cfg *Config) check() error {
 		errs = append(errs, errors.New("no hostname"))
 	}
 	switch cfg.TLS {
-	case TLSOff, TLSOpportunistic, TLSRequire, TLSVerify:
+	case TLSOff, TLSOpportunistic, TLSRequire, TLSVerify, TLSDANE:
 	default:
 		refuse("unknown tls %q", cfg.TLS)
 	}

@@ -75,10 +75,10 @@ func (h *host) tlsName() string {
 
 // resolve returns the addresses of a host, best first.
 func (s *Server) resolve(ctx context.Context, h *host) ([]*endpoint, error) {
-	addrs := []netip.Addr{h.fixed}
+	addrs, secure := []netip.Addr{h.fixed}, false
 	if !h.fixed.IsValid() {
 		var err error
-		if addrs, err = s.deps.Resolver.Addrs(ctx, h.name); err != nil {
+		if addrs, secure, err = s.deps.Resolver.AddrsSecure(ctx, h.name); err != nil {
 			return nil, fmt.Errorf("find %s: %w", h.name, err)
 		}
 	}
@@ -87,6 +87,7 @@ func (s *Server) resolve(ctx context.Context, h *host) ([]*endpoint, error) {
 	out := make([]*endpoint, len(addrs))
 	for i, addr := range addrs {
 		out[i] = s.endpointLocked(h, h.target(addr))
+		out[i].secure = secure
 	}
 	return out, nil
 }

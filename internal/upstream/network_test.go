@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"gatepost/internal/dns"
 	"gatepost/internal/mail"
 	"gatepost/internal/memconn"
 	"gatepost/internal/smtp"
@@ -23,6 +24,10 @@ import (
 type network struct {
 	t     *testing.T
 	names map[string][]netip.Addr
+	// tlsa are records, secure whether DNSSEC vouches for all this.
+	tlsa    map[string][]dns.TLSA
+	tlsaErr error
+	secure  bool
 
 	mu     sync.Mutex
 	hosts  map[string]*memconn.Listener
@@ -68,12 +73,23 @@ func (n *network) dialed() string {
 	return s
 }
 
-// Addrs implements upstream.Resolver.
-func (n *network) Addrs(_ context.Context, host string) ([]netip.Addr, error) {
+// AddrsSecure implements upstream.Resolver.
+func (n *network) AddrsSecure(_ context.Context, host string) ([]netip.Addr, bool, error) {
 	if list := n.names[host]; list != nil {
-		return list, nil
+		return list, n.secure, nil
 	}
-	return nil, fmt.Errorf("no such host %q", host)
+	return nil, false, fmt.Errorf("no such host %q", host)
+}
+
+// TLSA implements upstream.Resolver.
+func (n *network) TLSA(_ context.Context, name string) ([]dns.TLSA, bool, error) {
+	if n.tlsaErr != nil {
+		return nil, false, n.tlsaErr
+	}
+	if list := n.tlsa[name]; list != nil {
+		return list, n.secure, nil
+	}
+	return nil, n.secure, &dns.Error{Name: name, Type: "TLSA", NXDomain: true}
 }
 
 func (n *network) note(format string, args ...any) {

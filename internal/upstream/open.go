@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"gatepost/internal/dns/dane"
 	"gatepost/internal/mail"
 	"gatepost/internal/smtpclient"
 )
@@ -201,7 +202,10 @@ func (s *Server) establish(ctx context.Context, sess *session, w *want) error {
 // only an opportunity and fails, it goes on in clear text: on the same connection
 // if that still works, else on a new one.
 func (s *Server) connect(ctx context.Context, ep *endpoint, w *want) (*smtpclient.Conn, error) {
-	p := s.policy.plan(ep.host, w.strict)
+	p, err := s.plan(ctx, ep, w.strict)
+	if err != nil {
+		return nil, err
+	}
 	o := s.opening(ep, w)
 	if ep.host.implicit {
 		o.TLS, o.Verified = p.cfg, p.verified
@@ -246,6 +250,31 @@ const sessionTickets = 64
 func newPolicy(cfg Config) policy {
 	return policy{mode: cfg.TLS, name: cfg.TLSName, roots: cfg.Roots,
 		tickets: tls.NewLRUClientSessionCache(sessionTickets)}
+}
+
+// plan decides about TLS to ep by its TLSA records, where they are asked for and there
+// are any, and else as the policy does.
+func (s *Server) plan(ctx context.Context, ep *endpoint, strict bool) (plan, error) {
+	p := s.policy.plan(ep.host, strict)
+	s.mu.Lock()
+	secure := ep.secure
+	s.mu.Unlock()
+	if s.cfg.TLS != TLSDANE || !secure {
+		return p, nil
+	}
+	records, err := dane.Lookup(ctx, s.deps.Resolver, ep.host.name, ep.host.port)
+	if err != nil {
+		return p, &smtpclient.Error{Stage: "starttls", Key: mail.ReplyNextHopBadTLS, Err: fmt.Errorf("TLSA records of %s: %w", ep.host.name, err)}
+	}
+	if len(records) == 0 {
+		return p, nil
+	}
+	p.mandatory = true
+	if usable := dane.Usable(records); len(usable) > 0 {
+		dane.Require(p.cfg, usable, ep.host.name)
+		p.verified = true
+	}
+	return p, nil
 }
 
 // plan decides about TLS to h. strict is for mail under REQUIRETLS, which asks for

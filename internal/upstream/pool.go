@@ -13,6 +13,7 @@ import (
 type endpoint struct {
 	host   *host
 	target smtpclient.Target
+	secure bool       // DNSSEC vouched for the address, when it was last asked for
 	open   int        // sessions, idle ones too, and slots that were given out
 	idle   []*session // the last one was used last
 

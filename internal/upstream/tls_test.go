@@ -1,11 +1,13 @@
 package upstream_test
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"net/netip"
 	"strings"
 	"testing"
 
+	"gatepost/internal/dns"
 	"gatepost/internal/smtpclient"
 	"gatepost/internal/smtpclient/sinktest"
 	"gatepost/internal/upstream"
@@ -65,6 +67,48 @@ func TestTLS(t *testing.T) {
 			}
 			if verified := tc.mode == upstream.TLSVerify && res.OK(); res.TLS.Verified != verified {
 				t.Errorf("verified: %v", res.TLS.Verified)
+			}
+		})
+	}
+}
+
+func TestDANE(t *testing.T) {
+	cert, other := testpeer.NewCertificate(t, "mx.example"), testpeer.NewCertificate(t, "mx.example")
+	record := func(usage uint8, c testpeer.Certificate) []dns.TLSA {
+		sum := sha256.Sum256(c.TLS.Certificate[0])
+		return []dns.TLSA{{Usage: usage, Matching: 1, Data: sum[:]}}
+	}
+	const ok, down = "eod 250 answered", "starttls 451 unreached"
+	for _, tc := range []struct {
+		name              string
+		records           []dns.TLSA
+		err               error
+		insecure, hide    bool
+		want              string
+		secured, verified bool
+	}{
+		{name: "a record of the certificate", records: record(3, cert), want: ok, secured: true, verified: true},
+		{name: "a record of another one", records: record(3, other), want: down},
+		{name: "records, but no STARTTLS", records: record(3, cert), hide: true, want: down},
+		{name: "records that cannot be used", records: record(1, other), want: ok, secured: true},
+		{name: "records that cannot be used, and no STARTTLS", records: record(1, other), hide: true, want: down},
+		{name: "no records", want: ok, secured: true},
+		{name: "no records, and no STARTTLS", hide: true, want: ok},
+		{name: "records that nobody vouches for", records: record(3, other), insecure: true, want: ok, secured: true},
+		{name: "records that can't be had", err: &dns.Error{Name: "x", Type: "TLSA", Rcode: "SERVFAIL", Temporary: true}, want: down},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			n := newNetwork(t)
+			n.names = map[string][]netip.Addr{"mx.example": {netip.MustParseAddr("192.0.2.1")}}
+			n.tlsa, n.tlsaErr, n.secure = map[string][]dns.TLSA{"_2525._tcp.mx.example": tc.records}, tc.err, !tc.insecure
+			sink := n.host("192.0.2.1:2525", sinktest.Config{TLS: &tls.Config{Certificates: []tls.Certificate{cert.TLS}}, HideTLS: tc.hide})
+			s := n.server(upstream.Config{Hosts: hosts("mx.example:2525"), TLS: upstream.TLSDANE})
+			res := deliver(t, s, secret)
+			if got := brief(res); got != tc.want || res.TLS.Active() != tc.secured || res.TLS.Verified != tc.verified {
+				t.Errorf("%s (%v), TLS %+v, want %s", got, res.Err, res.TLS, tc.want)
+			}
+			if clear := tc.want == ok && !tc.secured; strings.Contains(sink.Clear(), "MAIL") != clear {
+				t.Errorf("in clear text: %q", sink.Clear())
 			}
 		})
 	}
