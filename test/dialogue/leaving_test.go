@@ -139,17 +139,20 @@ func tunnel(t *testing.T, w http.ResponseWriter, to string) {
 		return
 	}
 	defer up.Close()
-	w.WriteHeader(http.StatusOK)
-	client, _, err := w.(http.Hijacker).Hijack()
+	client, read, err := w.(http.Hijacker).Hijack()
 	if err != nil {
 		t.Error(err)
 		return
 	}
 	defer client.Close()
+	if _, err := io.WriteString(client, "HTTP/1.1 200 OK\r\n\r\n"); err != nil {
+		t.Error(err)
+		return
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		// What goes wrong here is what the client sees.
-		_, _ = io.Copy(up, client)
+		_, _ = io.Copy(up, read) // what was read ahead, too
 		_ = up.(*net.TCPConn).CloseWrite()
 	})
 	_, _ = io.Copy(client, up)
