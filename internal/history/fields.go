@@ -221,23 +221,29 @@ func idCondition(v string, _ bool) (clause, error) {
 // freeTerms are all that a word without a field may stand for.
 func freeTerms(v string) []term {
 	v = strings.ToLower(v)
-	var all []term
 	if q, err := mail.ParseQueueID(v); err == nil {
-		all = append(all, hash(fieldID, q.Message.String()))
+		v = q.Message.String()
 	}
-	if a, err := netip.ParseAddr(v); err == nil {
-		all = append(all, hash(fieldClient, a.Unmap().String()))
+	if _, err := mail.ParseID(v); err == nil {
+		return []term{hash(fieldID, v)}
 	}
-	if c, err := clientCondition(v, false); err == nil && c.check == nil {
-		all = append(all, c.any...)
+	of := func(fields ...byte) (all []term) {
+		for _, f := range fields {
+			all = append(all, hash(f, v))
+		}
+		return all
 	}
-	for _, f := range []byte{fieldID, fieldSender, fieldRecipient, fieldDomain, fieldFrom, fieldTo, fieldSubject, fieldSymbol, fieldUser,
-		fieldServer, fieldHost, fieldHelo, fieldActor} {
-		all = append(all, hash(f, v))
+	if c, err := clientCondition(v, false); err == nil && c.check == nil && strings.ContainsAny(v, ".:") {
+		return append(c.any, of(fieldHost, fieldHelo, fieldServer)...)
 	}
-	domain := strings.TrimPrefix(v, "@")
-	return append(all, hash(fieldDomain, domain), hash(fieldFrom, domain), hash(fieldTo, domain),
-		hash(fieldSender, v+"@"), hash(fieldRecipient, v+"@"), hash(fieldMessageID, strings.Trim(v, "<>")))
+	if domain, ok := strings.CutPrefix(v, "@"); ok {
+		return []term{hash(fieldDomain, domain), hash(fieldFrom, domain), hash(fieldTo, domain)}
+	}
+	if strings.Contains(v, "@") {
+		return append(of(fieldSender, fieldRecipient, fieldUser), hash(fieldMessageID, strings.Trim(v, "<>")))
+	}
+	all := of(fieldSubject, fieldSymbol, fieldUser, fieldHelo, fieldHost, fieldServer, fieldActor, fieldDomain, fieldFrom, fieldTo, fieldSender)
+	return append(all, hash(fieldSender, v+"@"), hash(fieldRecipient, v+"@"))
 }
 
 // ParseTime reads a time: RFC 3339, "2026-11-22", "2026-11-22T08:00", a stretch before

@@ -20,6 +20,7 @@ type Store interface {
 	Segments(ctx context.Context) ([]store.HistorySegment, error)
 	Head(ctx context.Context, segment int64) ([]byte, error)
 	Blob(ctx context.Context, segment int64, n uint32) ([]byte, error)
+	Blobs(ctx context.Context, segment int64, numbers []uint32) (map[uint32][]byte, error)
 	Write(ctx context.Context, w store.HistoryWrite) (store.HistorySegment, error)
 	Drop(ctx context.Context, segments ...int64) error
 	Hours(ctx context.Context, since, until time.Time) ([]store.HistoryHour, error)

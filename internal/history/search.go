@@ -260,18 +260,24 @@ func (f *finder) candidates(ctx context.Context, seg *segment) (numbers []uint32
 		size    int
 	}
 	var lookups []lookup
+	var terms []term
+	for i := range f.clauses {
+		if f.clauses[i].indexed() {
+			terms = append(terms, f.clauses[i].any...)
+		}
+	}
+	known, err := seg.find(ctx, terms)
+	if err != nil {
+		return nil, false, err
+	}
 	for i := range f.clauses {
 		c := &f.clauses[i]
-		if c.any == nil || c.not && c.check != nil {
+		if !c.indexed() {
 			continue
 		}
 		l := lookup{c: c}
 		for _, t := range c.any {
-			e, ok, err := seg.find(ctx, t)
-			if err != nil {
-				return nil, false, err
-			}
-			if ok {
+			if e, ok := known[t]; ok {
 				l.entries = append(l.entries, e)
 				if e.list == nil {
 					l.size += 1 << 20
@@ -317,6 +323,9 @@ func (f *finder) candidates(ctx context.Context, seg *segment) (numbers []uint32
 	}
 	return numbers, all, nil
 }
+
+// indexed reports whether the index can say something about a condition.
+func (c *clause) indexed() bool { return c.any != nil && !(c.not && c.check != nil) }
 
 func everything(n uint32) []uint32 {
 	all := make([]uint32, n)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"gatepost/internal/mail"
@@ -83,26 +84,43 @@ func (s *segment) list(ctx context.Context, e entry) ([]byte, error) {
 	return s.h.cfg.Store.Blob(ctx, s.info.ID, e.blob)
 }
 
-// find returns the entry of a term. ok is false where no event has it.
-func (s *segment) find(ctx context.Context, t term) (e entry, ok bool, err error) {
-	info, ok := s.head.page(t)
-	if !ok {
-		return e, false, nil
+// find returns the entries of terms, those that no event has left out. It reads the
+// pages of all of them at once.
+func (s *segment) find(ctx context.Context, terms []term) (map[term]entry, error) {
+	var numbers []uint32
+	infos := make(map[uint32]pageInfo)
+	wanted := make(map[uint32][]term)
+	for _, t := range terms {
+		if info, ok := s.head.page(t); ok {
+			if _, ok := infos[info.blob]; !ok {
+				numbers = append(numbers, info.blob)
+			}
+			infos[info.blob] = info
+			wanted[info.blob] = append(wanted[info.blob], t)
+		}
 	}
-	page, err := s.h.cfg.Store.Blob(ctx, s.info.ID, info.blob)
+	pages, err := s.h.cfg.Store.Blobs(ctx, s.info.ID, numbers)
 	if err != nil {
-		return e, false, err
+		return nil, err
 	}
-	r := newPageReader(info, page)
-	for {
-		e, ok, err = r.next()
-		if err != nil || !ok || e.term > t {
-			return e, false, err
-		}
-		if e.term == t {
-			return e, true, nil
+	found := make(map[term]entry)
+	for n, page := range pages {
+		r := newPageReader(infos[n], page)
+		last := slices.Max(wanted[n])
+		for {
+			e, ok, err := r.next()
+			if err != nil {
+				return nil, err
+			}
+			if !ok || e.term > last {
+				break
+			}
+			if slices.Contains(wanted[n], e.term) {
+				found[e.term] = e
+			}
 		}
 	}
+	return found, nil
 }
 
 // maxHeads bounds the heads that are kept: some ten kilobytes each.

@@ -125,3 +125,10 @@ func (w *waiting) ids() map[mail.ID]bool {
 	}
 	return all
 }
+
+// join appends an event that has its ID.
+func (w *waiting) join(s *slot) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.slots = append(w.slots, s)
+}

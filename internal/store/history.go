@@ -126,6 +126,38 @@ func (h *History) Blob(ctx context.Context, segment int64, n uint32) (data []byt
 	return data, nil
 }
 
+// Blobs are some of a segment by their numbers, or ErrNotFound where that was merged or
+// dropped.
+func (h *History) Blobs(ctx context.Context, segment int64, numbers []uint32) (blobs map[uint32][]byte, err error) {
+	if len(numbers) == 0 {
+		return nil, nil
+	}
+	ids := make([]any, len(numbers))
+	wanted := make(map[uint32]bool, len(numbers))
+	for i, n := range numbers {
+		ids[i] = blobID(segment, n)
+		wanted[n] = true
+	}
+	ids = padded(ids)
+	err = h.engine.read(ctx, func(ctx context.Context, c *conn) error {
+		blobs = make(map[uint32][]byte, len(wanted))
+		return c.query(ctx, func(rows *sql.Rows) error {
+			var id int64
+			var data []byte
+			err := rows.Scan(&id, &data)
+			blobs[uint32(id%maxHistoryBlobs)] = data
+			return err
+		}, "SELECT id, data FROM history_blobs WHERE id IN ("+places(len(ids))+")", ids...)
+	})
+	if err == nil && len(blobs) < len(wanted) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read history: %w", err)
+	}
+	return blobs, nil
+}
+
 func blobID(segment int64, n uint32) int64 { return segment*maxHistoryBlobs + int64(n) }
 
 // HistoryWrite is a segment to be written, all or nothing.

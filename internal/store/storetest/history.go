@@ -70,6 +70,14 @@ func historySegments(t *testing.T, db *Database) {
 	if string(head) != "head" || !bytes.Equal(blob, []byte("a1\x00\xff")) {
 		t.Errorf("head %q blob %q", head, blob)
 	}
+	some, err := h.Blobs(t.Context(), a.ID, []uint32{1, 0, 1})
+	must(t, err)
+	if len(some) != 2 || string(some[0]) != "a0" || string(some[1]) != "a1\x00\xff" {
+		t.Errorf("%d blobs: %q %q", len(some), some[0], some[1])
+	}
+	if _, err := h.Blobs(t.Context(), a.ID, []uint32{0, 3}); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("blobs of which one is missing: %v", err)
+	}
 	for _, n := range []uint32{3, 1 << 19} {
 		if _, err := h.Blob(t.Context(), a.ID, n); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("blob %d: %v, want ErrNotFound", n, err)
