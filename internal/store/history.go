@@ -5,6 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -46,18 +49,37 @@ const maxHistoryBlobs = 1 << 20
 const maxHistoryWrite = 2 * time.Minute
 
 // OpenHistory opens the history beside the records of a store, which must be closed
-// after it.
+// after it. A SQLite file that is damaged is moved aside, and a new one begun: what
+// happened is not worth a gateway that does not start.
 func (s *Store) OpenHistory(ctx context.Context) (*History, error) {
 	h := &History{engine: s.engine, node: s.options.Node}
 	if s.options.URL != "" {
 		return h, nil
 	}
 	e, err := openSQLite(ctx, s.options, sqliteHistory())
+	if errors.Is(err, ErrDamaged) {
+		if err = s.moveHistoryAside(err); err == nil {
+			e, err = openSQLite(ctx, s.options, sqliteHistory())
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open history: %w", err)
 	}
 	h.engine, h.own = e, true
 	return h, nil
+}
+
+// moveHistoryAside gives the files of the history other names.
+func (s *Store) moveHistoryAside(why error) error {
+	path := filepath.Join(s.options.Dir, sqliteHistory().file)
+	aside := path + ".damaged-" + time.Now().UTC().Format("20060102T150405")
+	for _, companion := range []string{"", "-wal", "-shm"} {
+		if err := os.Rename(path+companion, aside+companion); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return errors.Join(why, err)
+		}
+	}
+	s.options.Log.Error("the history was damaged: it is moved aside, and a new one begun", "file", aside, "error", why)
+	return nil
 }
 
 // sqliteHistory is the file of the history. Pages are larger than SQLite's default,
