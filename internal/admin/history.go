@@ -67,8 +67,8 @@ func (s *Server) routeHistory(r *router) {
 			Query: []string{"since: date, time or age; default a day", "until: date, time or age; default now", "step: duration of a point, in hours"}}})
 }
 
-// historyDomains are those that bound what an actor sees; nil: nothing does.
-func historyDomains(a *Actor) []string {
+// HistoryDomains are those that bound what an actor sees; nil: nothing does.
+func HistoryDomains(a *Actor) []string {
 	if a.SeesAll() {
 		return nil
 	}
@@ -83,7 +83,7 @@ func historySearch(v url.Values, a *Actor, most int) (s history.Search, err erro
 	if s.Query, err = history.ParseQuery(v.Get("q"), time.Now()); err != nil {
 		return s, fmt.Errorf("q: %w", err)
 	}
-	s.Domains = historyDomains(a)
+	s.Domains = HistoryDomains(a)
 	s.Limit = defaultPage
 	if text := v.Get("limit"); text != "" {
 		if s.Limit, err = strconv.Atoi(text); err != nil || s.Limit < 1 || s.Limit > most {
@@ -260,7 +260,20 @@ func (s *Server) showMessage(w http.ResponseWriter, r *http.Request, a *Actor) {
 // Message is everything about one message that an actor may see; the error is
 // fs.ErrNotExist where that is nothing.
 func (s *Server) Message(ctx context.Context, id mail.ID, a *Actor) (*MessagePage, error) {
-	m, err := s.cfg.History.Message(ctx, id, historyDomains(a))
+	return Message(ctx, MessageSources{s.cfg.History, s.cfg.Queue, s.cfg.Quarantine}, id, a)
+}
+
+// MessageSources are what knows about a message. Queue and Quarantine may be nil.
+type MessageSources struct {
+	History    History
+	Queue      Queue
+	Quarantine Quarantine
+}
+
+// Message is everything about one message that an actor may see; the error is
+// fs.ErrNotExist where that is nothing.
+func Message(ctx context.Context, from MessageSources, id mail.ID, a *Actor) (*MessagePage, error) {
+	m, err := from.History.Message(ctx, id, HistoryDomains(a))
 	if err != nil {
 		return nil, err
 	}
@@ -268,11 +281,13 @@ func (s *Server) Message(ctx context.Context, id mail.ID, a *Actor) (*MessagePag
 		return nil, errNoMessage
 	}
 	page := &MessagePage{Message: m, Can: []string{}}
-	if items, err := s.cfg.Queue.Show(ctx, id.String()); err == nil {
-		page.Items = slices.DeleteFunc(items, func(d queue.Detail) bool { return !a.SeesAll() && !slices.ContainsFunc(d.Row.Recipients, a.Sees) })
+	if from.Queue != nil {
+		if items, err := from.Queue.Show(ctx, id.String()); err == nil {
+			page.Items = slices.DeleteFunc(items, func(d queue.Detail) bool { return !a.SeesAll() && !slices.ContainsFunc(d.Row.Recipients, a.Sees) })
+		}
 	}
-	if s.cfg.Quarantine != nil {
-		if held, err := s.cfg.Quarantine.Show(ctx, id); err == nil && (a.SeesAll() || slices.ContainsFunc(held.Row.Recipients, a.Sees)) {
+	if from.Quarantine != nil {
+		if held, err := from.Quarantine.Show(ctx, id); err == nil && (a.SeesAll() || slices.ContainsFunc(held.Row.Recipients, a.Sees)) {
 			page.Held = &held.Row
 		}
 	}
@@ -333,7 +348,7 @@ func (s *Server) statistics(w http.ResponseWriter, r *http.Request, a *Actor) {
 		failWith(w, badRequest(err))
 		return
 	}
-	counts, err := s.cfg.History.Statistics(r.Context(), since, until, step, historyDomains(a))
+	counts, err := s.cfg.History.Statistics(r.Context(), since, until, step, HistoryDomains(a))
 	if err != nil {
 		failWith(w, err)
 		return
@@ -346,7 +361,7 @@ func traceFilter(v url.Values, a *Actor) (f history.Filter, err error) {
 	if err := knownParameters(v, "client", "sender", "recipient"); err != nil {
 		return f, err
 	}
-	f = history.Filter{Sender: v.Get("sender"), Recipient: v.Get("recipient"), Domains: historyDomains(a)}
+	f = history.Filter{Sender: v.Get("sender"), Recipient: v.Get("recipient"), Domains: HistoryDomains(a)}
 	if text := v.Get("client"); text != "" {
 		if addr, err := netip.ParseAddr(text); err == nil {
 			f.Client = netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen())

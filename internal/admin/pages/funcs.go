@@ -24,6 +24,9 @@ func (s *Site) funcs() template.FuncMap {
 		"depth":  depth,
 		"waits":  waits,
 		"doc":    doc,
+		"told":   told,
+		"tone":   tone,
+		"find":   find,
 	}
 }
 

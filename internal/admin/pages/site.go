@@ -41,6 +41,11 @@ type Config struct {
 	Quarantine Quarantine
 	Queue      admin.Queue
 	Greylist   admin.Greylist
+	// History is what happened, for overview, history and the pages of messages; LogFiles
+	// is the log, Health how the parts are.
+	History  admin.History
+	LogFiles admin.LogFiles
+	Health   admin.Health
 	// Transports are the names of those that mail can be sent by, for choices.
 	Transports func() []string
 	// Bayes is what was learned; nil leaves it out.
@@ -88,7 +93,7 @@ type entry struct {
 func (s *Site) sections() []section {
 	return []section{
 		s.assets(), s.home(), s.login(), s.setup(), s.account(), s.users(), s.audit(), s.configuration(), s.welcome(),
-		s.quarantine(), s.delayed(), s.queue(),
+		s.quarantine(), s.delayed(), s.queue(), s.overview(), s.history(), s.log(),
 	}
 }
 

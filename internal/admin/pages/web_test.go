@@ -49,6 +49,8 @@ type noLinks struct{ admin.DigestLinks }
 type noConfiguration struct{ admin.Configuration }
 type noPagesQuarantine struct{ pages.Quarantine }
 type noKeys struct{ pages.Keys }
+type noHistory struct{ admin.History }
+type noLog struct{ admin.LogFiles }
 type healthy struct{}
 
 func (healthy) Checks() []admin.Check { return nil }
@@ -57,7 +59,7 @@ func (healthy) Checks() []admin.Check { return nil }
 func everything() admin.Config {
 	return admin.Config{
 		Queue: noQueue{}, Health: healthy{}, Quarantine: noQuarantine{}, Greylist: noGreylist{}, Flows: noFlows{},
-		Routing: noRouting{}, Content: noContent{}, DigestLinks: noLinks{}, Configuration: noConfiguration{},
+		History: noHistory{}, LogFiles: noLog{}, Routing: noRouting{}, Content: noContent{}, DigestLinks: noLinks{}, Configuration: noConfiguration{},
 		Reload:  func(context.Context) error { return nil },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics") }),
 	}
@@ -85,7 +87,7 @@ func openWith(t testing.TB, parts func(*store.Store, *pages.Config), change ...f
 	}
 	gate, err := admin.NewGate(gc)
 	must(t, err)
-	pc := pages.Config{Gate: gate, Configuration: noConfiguration{}, Keys: noKeys{}, Quarantine: noPagesQuarantine{}, Queue: noQueue{}, Greylist: noGreylist{}}
+	pc := pages.Config{Gate: gate, Configuration: noConfiguration{}, Keys: noKeys{}, Quarantine: noPagesQuarantine{}, Queue: noQueue{}, Greylist: noGreylist{}, History: noHistory{}, LogFiles: noLog{}}
 	parts(s, &pc)
 	pc.TestMail = func(context.Context, mail.Address, string) error { return nil }
 	site, err := pages.New(pc)
