@@ -272,7 +272,7 @@ func (g *generation) explainSender(ctx context.Context, sender mail.Address, x *
 		if !leaves || err != nil {
 			continue
 		}
-		from, err := l.Sender(ctx, sender, to)
+		from, _, err := l.Addresses(ctx, sender, to)
 		if err != nil {
 			return err
 		}

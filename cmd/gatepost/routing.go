@@ -372,10 +372,15 @@ func (g *generation) rewriteOnLeaving() {
 		t.queued.Transport = t.Transport
 		local := slices.Contains([]string{"maildir", "discard", "lmtp"}, t.kind)
 		if g.rewriting != nil && g.rewriting.Leaves(name) || g.srs != nil && !local {
-			t.queued.Transport = leaving.New(leaving.Config{
+			l := leaving.New(leaving.Config{
 				Transport: t.Transport, Name: name, Engine: g.rewriting, SRS: g.srs, Ours: g.ours,
 				MaxHeader: int64(g.cfg.Limits.MaxHeaderSize),
 			})
+			t.queued.Transport = l
+			if p, ok := g.proxies[name]; ok {
+				p.Rename = l
+				g.proxies[name] = p
+			}
 		}
 		g.transports[name] = t
 	}

@@ -15,7 +15,6 @@ func (v *validator) checkProxy() {
 		}
 		proxied[d.Transport] = true
 		v.checkProxyListeners(d)
-		v.checkProxyRewriting(d)
 		t := v.transport(d.Transport)
 		if t != nil && v.ok(&t.Kind) && t.Kind != "smtp" && t.Kind != "original" {
 			v.report(ruleProxy, &d.Delivery, fmt.Sprintf("the transport %q is of kind %q, through which nothing can be passed while a client waits", t.Name, t.Kind), `use one of kind "smtp" or "original", or write delivery = "relay"`)
@@ -67,18 +66,6 @@ func (v *validator) checkProxyListeners(d *Domain) {
 		if l.Processing == "queued" && (d.Listener == "*" || d.Listener == l.Name) {
 			v.report(ruleProxy, &d.Delivery, fmt.Sprintf("the listener %q answers before a message is scanned: nothing can be passed through", l.Name), `write processing = "inline" there, or delivery = "relay" here`)
 		}
-	}
-}
-
-// checkProxyRewriting finds changes that are made when mail leaves the queue: the
-// upstream is told sender and recipients before that could be.
-func (v *validator) checkProxyRewriting(d *Domain) {
-	r := &v.cfg.Rewrite
-	switch {
-	case len(r.Generic) > 0 && (len(r.GenericTransports) == 0 || slices.Contains(r.GenericTransports, d.Transport)):
-		v.report(ruleProxy, &d.Delivery, fmt.Sprintf("the table generic of [rewrite] is for mail through %q as well, and nothing is rewritten in what is passed through", d.Transport), `write the others into generic_transports, or delivery = "relay"`)
-	case d.Name == "*" && v.cfg.SRS.SecretFile != "":
-		v.report(ruleProxy, &d.Delivery, "[srs] is for mail to strangers, and nothing is rewritten in what is passed through", `write delivery = "relay"`)
 	}
 }
 

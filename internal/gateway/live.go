@@ -15,8 +15,11 @@ import (
 // group is recipients of one upstream who get a message in the same form.
 type group struct {
 	transport string
-	edits     *mail.Edits // nil: the envelope's
-	who       []int       // their places in the envelope
+	from      mail.Address     // the sender as the upstream is told him
+	edits     *mail.Edits      // nil: the envelope's
+	who       []int            // their places in the envelope
+	to        []mail.Recipient // they as the upstream is told them
+	err       error            // why they can't be told to it
 	results   []upstream.Result
 }
 
@@ -28,16 +31,17 @@ func (g *Gateway) passOn(ctx context.Context, m mail.Message, header *message.He
 	if v == nil || v.passing != m.Envelope.ID {
 		return nil
 	}
-	groups := g.groups(m.Envelope, header, seen)
+	groups := g.groups(ctx, m.Envelope, header, seen)
 	begun := time.Now()
 	var wg sync.WaitGroup
 	for _, gr := range groups {
-		p := v.passages[gr.transport]
-		tx := p.tx
-		if p.named != len(gr.who) {
-			// Others were named to this upstream who do not get the message, or not so.
-			p.tx.Abort()
-			tx = nil
+		var tx *upstream.Tx
+		if p := v.passages[(&naming{transport: gr.transport, from: gr.from}).key()]; p != nil && p.tx != nil {
+			if tx = p.tx; p.named != len(gr.who) {
+				// Others were named to this upstream who do not get the message, or not so.
+				p.tx.Abort()
+				tx = nil
+			}
 		}
 		if len(groups) == 1 {
 			g.give(ctx, m, gr, tx)
@@ -57,7 +61,7 @@ func (g *Gateway) passOn(ctx context.Context, m mail.Message, header *message.He
 }
 
 // groups are those who get the message live.
-func (g *Gateway) groups(env *mail.Envelope, header *message.Header, seen *inspection) []*group {
+func (g *Gateway) groups(ctx context.Context, env *mail.Envelope, header *message.Header, seen *inspection) []*group {
 	var all []*group
 next:
 	for i := range env.Recipients {
@@ -69,13 +73,15 @@ next:
 		if r.Verdict != nil {
 			edits = g.editsFor(env, r.Verdict, header, seen)
 		}
+		proxy := g.cfg.Proxies[r.Route.Transport]
+		named, err := proxy.name(ctx, env, r)
 		for _, gr := range all {
-			if gr.transport == r.Route.Transport && sameEdits(gr.edits, edits) {
-				gr.who = append(gr.who, i)
+			if err == nil && gr.err == nil && gr.transport == named.transport && gr.from.Raw == named.from.Raw && sameEdits(gr.edits, edits) {
+				gr.who, gr.to = append(gr.who, i), append(gr.to, named.to)
 				continue next
 			}
 		}
-		all = append(all, &group{transport: r.Route.Transport, edits: edits, who: []int{i}})
+		all = append(all, &group{transport: named.transport, from: named.from, edits: edits, who: []int{i}, to: []mail.Recipient{named.to}, err: err})
 	}
 	return all
 }
@@ -96,6 +102,11 @@ const patienceAgain = 30 * time.Second
 // ended during the scan is asked again, once.
 func (g *Gateway) give(ctx context.Context, m mail.Message, gr *group, tx *upstream.Tx) {
 	begun := time.Now()
+	if gr.err != nil {
+		// One recipient each. Nothing was sent, and the table may be there again soon.
+		gr.results = []upstream.Result{unnamed(gr.err)}
+		return
+	}
 	if tx != nil {
 		res := g.send(ctx, m, gr, tx)
 		gr.results = make([]upstream.Result, len(gr.who))
@@ -109,11 +120,17 @@ func (g *Gateway) give(ctx context.Context, m mail.Message, gr *group, tx *upstr
 	g.giveAnew(ctx, m, gr)
 }
 
+// unnamed is the result where a table can't be asked by what names an upstream is told
+// of sender and recipients.
+func unnamed(err error) upstream.Result {
+	return upstream.Result{Reply: mail.ReplyLookupFailed.Reply(), Fault: upstream.Unable, Stage: "queue", Err: err}
+}
+
 // giveAnew is give by a transaction of its own: each recipient may be answered in
 // another way than before.
 func (g *Gateway) giveAnew(ctx context.Context, m mail.Message, gr *group) {
 	gr.results = make([]upstream.Result, len(gr.who))
-	tx, begun := g.cfg.Proxies[gr.transport].Server.Begin(ctx, asGiven(m.Envelope))
+	tx, begun := g.cfg.Proxies[gr.transport].Server.Begin(ctx, from(m.Envelope, gr.from))
 	if tx == nil {
 		for k := range gr.results {
 			gr.results[k] = begun
@@ -122,8 +139,8 @@ func (g *Gateway) giveAnew(ctx context.Context, m mail.Message, gr *group) {
 	}
 	defer tx.Abort()
 	var named []int
-	for k, i := range gr.who {
-		gr.results[k] = tx.Rcpt(ctx, &m.Envelope.Recipients[i])
+	for k := range gr.who {
+		gr.results[k] = tx.Rcpt(ctx, &gr.to[k])
 		if gr.results[k].OK() {
 			named = append(named, k)
 		}
@@ -142,6 +159,13 @@ func (g *Gateway) send(ctx context.Context, m mail.Message, gr *group, tx *upstr
 	env := *m.Envelope
 	if gr.edits != nil {
 		env.Edits = *gr.edits
+	}
+	if rename := g.cfg.Proxies[gr.transport].Rename; rename != nil {
+		var err error
+		if env.Edits, err = rename.Header(ctx, m.Body, env.Edits); err != nil {
+			tx.Abort()
+			return unnamed(err)
+		}
 	}
 	content, err := g.contentFor(ctx, mail.Message{Envelope: &env, Body: m.Body}, gr.transport, tx.Extensions())
 	if err != nil {

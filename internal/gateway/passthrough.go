@@ -9,6 +9,14 @@ import (
 	"gatepost/internal/upstream"
 )
 
+// Renamer changes the addresses in mail that leaves; *leaving.Leaving is one.
+type Renamer interface {
+	// Addresses are sender and recipient as an upstream is told them.
+	Addresses(ctx context.Context, sender, to mail.Address) (from, rcpt mail.Address, err error)
+	// Header adds to the edits of a message what changes in its header.
+	Header(ctx context.Context, body mail.Body, edits mail.Edits) (mail.Edits, error)
+}
+
 // Proxy is a transport through which mail is passed while its client waits.
 type Proxy struct {
 	Server *upstream.Server
@@ -16,6 +24,8 @@ type Proxy struct {
 	Adopt bool
 	// Leave puts signatures and seals in front of what leaves; nil: there are none.
 	Leave func(ctx context.Context, env *mail.Envelope, c *message.Content) (*message.Content, error)
+	// Rename changes addresses in what leaves; nil: they stay.
+	Rename Renamer
 	// Passed is told what became of a message, once for each recipient; nil: nobody.
 	Passed func(status mail.OutcomeStatus, took time.Duration)
 }
@@ -36,10 +46,14 @@ func (g *Gateway) pass(ctx context.Context, env *mail.Envelope, r *mail.Recipien
 		r.Route.Proxy = false
 		return d
 	}
-	p := g.visits.of(&env.Session).passage(ctx, env, r.Route.Transport, proxy.Server)
+	named, err := proxy.name(ctx, env, r)
+	if err != nil {
+		return lookupFailed(err)
+	}
+	p := g.visits.of(&env.Session).passage(ctx, env, named, proxy.Server)
 	res := p.begun
 	if p.tx != nil {
-		res = p.tx.Rcpt(ctx, r)
+		res = p.tx.Rcpt(ctx, &named.to)
 	}
 	switch {
 	case res.OK():
@@ -58,27 +72,49 @@ func (g *Gateway) pass(ctx context.Context, env *mail.Envelope, r *mail.Recipien
 	return d
 }
 
+// naming is who an upstream is told that the sender and one recipient are.
+type naming struct {
+	transport string
+	from      mail.Address
+	to        mail.Recipient
+}
+
+// key says whose transaction it is: an upstream hears of one sender in each.
+func (n *naming) key() string { return n.transport + " " + n.from.Raw }
+
+// name is what the upstream of a recipient is told. The sender is that of MAIL: an
+// upstream that is asked about him before the end of the data can't be told of another
+// one after it.
+func (p *Proxy) name(ctx context.Context, env *mail.Envelope, r *mail.Recipient) (naming, error) {
+	n := naming{transport: r.Route.Transport, from: env.GivenSender(), to: *r}
+	if p.Rename == nil {
+		return n, nil
+	}
+	var err error
+	n.from, n.to.Address, err = p.Rename.Addresses(ctx, n.from, r.Address)
+	return n, err
+}
+
 // passage is the transaction with an upstream for the message of env. It is begun
 // when there is none; one that was refused stays so, whoever is named next.
-func (v *visit) passage(ctx context.Context, env *mail.Envelope, transport string, server *upstream.Server) *passage {
+func (v *visit) passage(ctx context.Context, env *mail.Envelope, n naming, server *upstream.Server) *passage {
 	if v.passing != env.ID {
 		v.passing, v.passages = env.ID, make(map[string]*passage)
 	}
-	p := v.passages[transport]
+	p := v.passages[n.key()]
 	if p == nil {
 		p = &passage{}
-		p.tx, p.begun = server.Begin(ctx, asGiven(env))
-		v.passages[transport] = p
+		p.tx, p.begun = server.Begin(ctx, from(env, n.from))
+		v.passages[n.key()] = p
 	}
 	return p
 }
 
-// asGiven is the envelope with the sender of MAIL: an upstream that is asked about
-// him before the end of the data can't be told of another one after it.
-func asGiven(env *mail.Envelope) *mail.Envelope {
-	given := *env
-	given.Sender = env.GivenSender()
-	return &given
+// from is the envelope with another sender.
+func from(env *mail.Envelope, sender mail.Address) *mail.Envelope {
+	told := *env
+	told.Sender = sender
+	return &told
 }
 
 // Reset is the hook for the end of a transaction without a message: what was begun

@@ -22,7 +22,7 @@ type visit struct {
 	// transaction that the latter are about.
 	session, transaction map[string]*policy.Report
 	message              mail.ID
-	// passages are the transactions with upstreams, by transport, for the message that
+	// passages are the transactions with upstreams, by transport and sender, for the message that
 	// passing names.
 	passages map[string]*passage
 	passing  mail.ID

@@ -20,6 +20,8 @@ type Settings struct {
 	// Limits, Listener, Transport and Global are lines of TOML for [limits], for
 	// the [[listener]], for the [[transport]] "next", and for the top.
 	Limits, Listener, Transport, Global string
+	// Internet is lines for the [[domain]] "*".
+	Internet string
 	// Retry is the transport's list of delays; default one second.
 	Retry string
 	// TLS is the listener's tls; default "starttls".
@@ -73,6 +75,7 @@ transport = "next"
 [[domain]]
 name = "*"
 transport = "next"
+%s
 
 [[transport]]
 name = "next"
@@ -81,5 +84,5 @@ retry = { %s }
 %s
 
 %s
-`, data, logs, s.Global, admin, limits, smtp, tls, Trusted, s.Listener, Domain, next, retry, s.Transport, s.More)
+`, data, logs, s.Global, admin, limits, smtp, tls, Trusted, s.Listener, Domain, s.Internet, next, retry, s.Transport, s.More)
 }

@@ -100,17 +100,37 @@ func (l *Leaving) sides(d *mail.Delivery) (ours, strangers []int) {
 	return ours, strangers
 }
 
-// Sender is the sender that a recipient of mail through this transport sees.
-func (l *Leaving) Sender(ctx context.Context, sender, to mail.Address) (mail.Address, error) {
+// Addresses are sender and recipient as the next hop of this transport is told them.
+func (l *Leaving) Addresses(ctx context.Context, sender, to mail.Address) (from, rcpt mail.Address, err error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupPatience)
+	defer cancel()
 	d := &mail.Delivery{
 		Message:    mail.Message{Envelope: &mail.Envelope{Sender: sender}},
 		Recipients: []mail.Recipient{{Address: to}},
 	}
 	_, strangers := l.sides(d)
 	if err := l.envelope(ctx, d, len(strangers) > 0); err != nil {
-		return sender, err
+		return sender, to, err
 	}
-	return d.Message.Envelope.Sender, nil
+	return d.Message.Envelope.Sender, d.Recipients[0].Address, nil
+}
+
+// Header adds to the edits of a message what changes in its header.
+func (l *Leaving) Header(ctx context.Context, body mail.Body, edits mail.Edits) (mail.Edits, error) {
+	if !l.generic() {
+		return edits, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupPatience)
+	defer cancel()
+	header, err := message.ReadHeader(body, l.cfg.MaxHeader)
+	if err != nil {
+		return edits, fmt.Errorf("read header: %w", err)
+	}
+	changed, err := l.cfg.Engine.OutgoingHeaders(ctx, header, edits, nil)
+	if err != nil {
+		return edits, fmt.Errorf("rewrite header: %w", err)
+	}
+	return changed, nil
 }
 
 func (l *Leaving) deliver(ctx context.Context, d *mail.Delivery, wrap bool) []mail.Outcome {
@@ -132,17 +152,9 @@ func (l *Leaving) change(ctx context.Context, d *mail.Delivery, wrap bool) (*mai
 	if err := l.envelope(ctx, &out, wrap); err != nil {
 		return nil, err
 	}
-	if !l.generic() {
-		return &out, nil
-	}
-	header, err := message.ReadHeader(d.Message.Body, l.cfg.MaxHeader)
-	if err != nil {
-		return nil, fmt.Errorf("read header: %w", err)
-	}
-	if env.Edits, err = l.cfg.Engine.OutgoingHeaders(ctx, header, env.Edits, nil); err != nil {
-		return nil, fmt.Errorf("rewrite header: %w", err)
-	}
-	return &out, nil
+	var err error
+	env.Edits, err = l.Header(ctx, d.Message.Body, env.Edits)
+	return &out, err
 }
 
 func (l *Leaving) generic() bool { return l.cfg.Engine != nil && l.cfg.Engine.Leaves(l.cfg.Name) }
