@@ -52,6 +52,10 @@ type Config struct {
 	MaxOutbox int64
 	// MaxWaiting bounds the events that wait in memory to be written; default 50,000.
 	MaxWaiting int
+	// MaxRefusals bounds the events in a second of clients that brought no message:
+	// refusals, logins, sessions. Those above it are counted, and not kept: a flood of
+	// connections must not push everything else out. Default 500, for ten seconds at once.
+	MaxRefusals int
 	// Interval is how long an event waits for others to be written with; default 3 s.
 	Interval time.Duration
 }
@@ -63,6 +67,7 @@ const (
 	defaultMaxOutbox  = 256 << 20
 	defaultMaxWaiting = 50_000
 	defaultInterval   = 3 * time.Second
+	defaultRefusals   = 500
 
 	// writeEvents is how many events are written at once, at most.
 	writeEvents = 4096
@@ -81,6 +86,7 @@ func (c Config) withDefaults() Config {
 	c.MaxOutbox = orDefault(c.MaxOutbox, defaultMaxOutbox)
 	c.MaxWaiting = orDefault(c.MaxWaiting, defaultMaxWaiting)
 	c.Interval = orDefault(c.Interval, defaultInterval)
+	c.MaxRefusals = orDefault(c.MaxRefusals, defaultRefusals)
 	return c
 }
 
@@ -94,12 +100,13 @@ func orDefault[T int | int64 | time.Duration](v, otherwise T) T {
 // History is the events of the past and of now. Its methods may be used by any number
 // of goroutines.
 type History struct {
-	cfg   Config
-	codec *codec
-	line  waiting
-	hours counter
-	watch watchers
-	heads headCache
+	cfg    Config
+	codec  *codec
+	line   waiting
+	hours  counter
+	watch  watchers
+	heads  headCache
+	floods bucket
 
 	keep    atomic.Int64 // time.Duration
 	maxSize atomic.Int64
@@ -129,7 +136,8 @@ func Open(cfg Config) (*History, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &History{cfg: cfg, codec: codec, flush: make(chan chan struct{}), wake: make(chan struct{}, 1)}
+	h := &History{cfg: cfg, codec: codec, flush: make(chan chan struct{}), wake: make(chan struct{}, 1),
+		floods: bucket{rate: float64(cfg.MaxRefusals), size: 10 * float64(cfg.MaxRefusals)}}
 	h.SetLimits(cfg.Keep, cfg.MaxSize)
 	ctx, cancel := context.WithCancel(context.Background())
 	h.cancel = cancel
@@ -155,11 +163,51 @@ func (h *History) Close() error {
 
 // Note implements mail.Historian.
 func (h *History) Note(e *mail.Event) {
+	if isRefusal(e) && !h.floods.take() {
+		if e.Time.IsZero() {
+			e.Time = time.Now()
+		}
+		h.hours.add(e)
+		h.dropped.Add(1)
+		return
+	}
 	s := h.begin(e)
 	if h.cfg.Outbox != nil && lasts(e) {
 		s.noted = h.keepNote(spool.Note{ID: s.id, Record: s.line}, e) == nil
 	}
 	h.end(s, e, true)
+}
+
+// bucket lets so many events a second through, and some at once.
+type bucket struct {
+	rate, size float64
+	mu         sync.Mutex
+	used       float64
+	at         time.Time
+}
+
+// take reports whether there is room for one more.
+func (b *bucket) take() bool {
+	now := time.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.used = max(0, b.used-b.rate*now.Sub(b.at).Seconds())
+	b.at = now
+	if b.used+1 > b.size {
+		return false
+	}
+	b.used++
+	return true
+}
+
+// isRefusal reports whether an event is one of those that strangers can make without
+// bringing a message.
+func isRefusal(e *mail.Event) bool {
+	switch e.Kind {
+	case mail.EventConnect, mail.EventSession, mail.EventLogin, mail.EventSender, mail.EventRecipient:
+		return true
+	}
+	return false
 }
 
 // keepNote puts an event into the outbox. What was answered without a commit of the

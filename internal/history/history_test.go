@@ -395,3 +395,20 @@ func TestALongListOfNamesKeepsTheFrequentOnes(t *testing.T) {
 		t.Errorf("%d names, often %d", len(l), l["often@example.org"])
 	}
 }
+
+func TestAFloodOfRefusalsIsCountedAndNotKept(t *testing.T) {
+	h := openHistory(t, Config{MaxRefusals: 5})
+	for range 1000 {
+		h.Note(&mail.Event{Kind: mail.EventConnect, Result: mail.EventRefused})
+	}
+	h.Note(message("mail goes on"))
+	got := pages(t, h, Search{Limit: 1000})
+	if len(got) < 51 || len(got) > 200 || h.Stats().Dropped != int64(1001-len(got)) {
+		t.Errorf("%d are kept, %d dropped", len(got), h.Stats().Dropped)
+	}
+	now := time.Now()
+	counts, err := h.Statistics(t.Context(), now.Add(-2*time.Hour), now.Add(time.Hour), time.Hour, nil)
+	if err != nil || counts.Totals["connect/refused"] != 1000 {
+		t.Errorf("%v counted, %v", counts.Totals, err)
+	}
+}

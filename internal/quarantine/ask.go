@@ -38,6 +38,7 @@ func (q *Quarantine) Ask(ctx context.Context, r Request) []Result {
 			return res.failed(err)
 		}
 		res.Recipients = namesOf(chosen)
+		q.cfg.History.Note(q.event(mail.EventRequest, rec, res.Recipients, r))
 		q.cfg.Log.Info("release asked for", "id", id.String(), "by", r.By)
 		return res
 	})
