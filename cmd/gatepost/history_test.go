@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"net/smtp"
 	"os"
 	"regexp"
 	"strings"
@@ -24,25 +23,28 @@ func (s *site) ask(status int, args ...string) string {
 	return out.String() + errs.String()
 }
 
-// configurePlain is configure for clients without TLS.
-func (s *site) configurePlain() {
+// send sends a message as a stranger, and returns the last word about it.
+func (s *site) send(to, text string) string {
 	s.t.Helper()
-	s.configure("")
-	s.write("gatepost.toml", strings.Replace(s.read("gatepost.toml"), `name = "inbound"`, "name = \"inbound\"\ntls = \"off\"", 1))
+	reply, err := (&demo{demoCmd: demoCmd{SMTP: s.smtp}}).sendText(s.t.Context(), "a@out.example", to, []byte(text))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return reply
 }
 
 func TestWhatHappenedIsFoundByTheCommandLine(t *testing.T) {
 	s := newSite(t)
-	s.configurePlain()
+	s.configure("")
 	a := s.mustStart()
 	watch := a.services.history.Watch(history.Filter{Recipient: "@in.example"})
 	defer watch.Close()
-	text := []byte("Subject: Invoice 4711\r\nFrom: a@out.example\r\n\r\nhello\r\n")
-	if err := smtp.SendMail(s.smtp, nil, "a@out.example", []string{"b@in.example"}, text); err != nil {
-		t.Fatal(err)
+	const text = "Subject: Invoice 4711\nFrom: a@out.example\n\nhello\n"
+	if reply := s.send("b@in.example", text); !strings.HasPrefix(reply, "250 ") {
+		t.Fatal(reply)
 	}
-	if err := smtp.SendMail(s.smtp, nil, "a@out.example", []string{"b@elsewhere.example"}, text); err == nil {
-		t.Fatal("a stranger may relay")
+	if reply := s.send("b@elsewhere.example", text); !strings.HasPrefix(reply, "550 ") {
+		t.Fatal("a stranger may relay: ", reply)
 	}
 	var kinds []mail.EventKind
 	for range 2 {
@@ -100,13 +102,13 @@ func TestWithoutLogFilesTheSearchSaysWhereTheLogIs(t *testing.T) {
 
 func TestTheHistoryOfBeforeIsThereAfterARestart(t *testing.T) {
 	s := newSite(t)
-	s.configurePlain()
+	s.configure("")
 	a, err := startApp(t.Context(), s.file())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := smtp.SendMail(s.smtp, nil, "a@out.example", []string{"b@in.example"}, []byte("Subject: before\r\n\r\nx\r\n")); err != nil {
-		t.Fatal(err)
+	if reply := s.send("b@in.example", "Subject: before\n\nx\n"); !strings.HasPrefix(reply, "250 ") {
+		t.Fatal(reply)
 	}
 	if err := a.Stop(); err != nil {
 		t.Fatal(err)
