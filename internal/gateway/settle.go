@@ -188,7 +188,8 @@ func (g *Gateway) planLive(m mail.Message, header *message.Header, seen *inspect
 		switch {
 		case !ok:
 			g.planOne(&p, r, header, seen)
-		case f.queued:
+		case f.queued, f.OK() && wantsReport(m.Envelope, r, f):
+			// Who has the message gets nothing more from the queue, but his sender does.
 			g.planDelivery(&p, r, header, seen)
 			p.note(r, f.Outcome())
 		case f.OK():
@@ -197,6 +198,13 @@ func (g *Gateway) planLive(m mail.Message, header *message.Header, seen *inspect
 	}
 	p.addOthers()
 	return p.items
+}
+
+// wantsReport reports whether the sender is to be told by us that the message reached a
+// recipient's server: it does not know what the sender has asked for, so that the
+// message leaves the world of DSN there (RFC 3461 §5.2.2).
+func wantsReport(env *mail.Envelope, r *mail.Recipient, f fate) bool {
+	return !f.DSN && r.Notify&mail.NotifySuccess != 0 && !env.GivenSender().IsNull()
 }
 
 // note writes down what was tried for a recipient already.

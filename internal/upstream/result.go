@@ -40,6 +40,9 @@ type Result struct {
 	// Host and TLS say who was spoken to, as in mail.Outcome.
 	Host string
 	TLS  mail.TLS
+	// DSN says, of Data, that the upstream takes what senders want to be told (RFC 3461):
+	// telling them of success is then its duty.
+	DSN bool
 	// Err is the cause in detail, for the log; nil where Reply is everything.
 	Err error
 }
@@ -56,8 +59,9 @@ func (r Result) Adoptable() bool { return r.Fault == Unreached || r.Fault == Bro
 func (r Result) Outcome() mail.Outcome {
 	o := mail.Outcome{Status: mail.Deferred, Reply: r.Reply, Stage: r.Stage,
 		// 421 is never ours.
-		Remote: r.Fault == Answered || r.Reply.Code == 421,
-		Host:   r.Host, TLS: r.TLS, Time: time.Now(), MaybeDuplicate: r.Fault == Lost}
+		Remote:    r.Fault == Answered || r.Reply.Code == 421,
+		DSNPassed: r.DSN,
+		Host:      r.Host, TLS: r.TLS, Time: time.Now(), MaybeDuplicate: r.Fault == Lost}
 	switch {
 	case r.Reply.Permanent():
 		o.Status = mail.Failed

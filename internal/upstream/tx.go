@@ -213,8 +213,10 @@ func (t *Tx) Data(ctx context.Context, c Content) Result {
 		return res
 	}
 	t.req.Content = content{c}
+	dsn := t.sess.conn.Extensions().DSN
 	outcomes, err := t.sess.conn.Data(ctx, &t.req)
 	res := t.judge(outcomes[0], err)
+	res.DSN = dsn
 	if err != nil || res.Fault != Answered {
 		t.s.observeFailure(t.sess.ep, err)
 	}
