@@ -241,7 +241,8 @@ func (e *jsonExport) end() error {
 var errNoMessage = fmt.Errorf("nothing is known of a message with this ID: %w", fs.ErrNotExist)
 
 func (s *Server) showMessage(w http.ResponseWriter, r *http.Request, a *Actor) {
-	id, err := mail.ParseID(r.PathValue("id"))
+	text, _, _ := strings.Cut(r.PathValue("id"), ":") // ID:n is of the message ID
+	id, err := mail.ParseID(text)
 	if err != nil {
 		failWith(w, badRequest(err))
 		return

@@ -50,6 +50,9 @@ const (
 	defaultLimit  = 50
 	maxLimit      = 1000
 	defaultBudget = 10 * time.Second
+	// flushPatience is how long a search waits for the events of the last moment: the
+	// writer may be merging.
+	flushPatience = time.Second
 	// maxTries is how often a search begins again whose segments were merged meanwhile.
 	maxTries = 5
 )
@@ -65,7 +68,9 @@ func (h *History) Search(ctx context.Context, s Search) (*Found, error) {
 	s.Limit = min(s.Limit, maxLimit)
 	s.Budget = orDefault(s.Budget, defaultBudget)
 	if s.Before.IsZero() {
-		h.Flush(ctx)
+		soon, cancel := context.WithTimeout(ctx, flushPatience)
+		h.Flush(soon)
+		cancel()
 	}
 	for try := 1; ; try++ {
 		found, err := h.search(ctx, &s)
