@@ -23,7 +23,9 @@ func full() *Metrics {
 		}
 	})
 	m.WatchLogs(func() uint64 { return 9 })
-	m.WatchHistory(func() HistoryStats { return HistoryStats{Waiting: 3, Outbox: 2000, Size: 1 << 20, Segments: 5, Dropped: 7} })
+	m.WatchHistory(func() HistoryStats {
+		return HistoryStats{Waiting: 3, Outbox: 2000, Size: 1 << 20, Segments: 5, Dropped: 7}
+	})
 	m.WatchReady(func() bool { return true })
 	m.WatchCertificates(func() []Certificate {
 		return []Certificate{{"a.pem", time.Unix(1000, 0)}, {"a.pem", time.Unix(1000, 0)}}

@@ -236,7 +236,9 @@ func (t *text) field(name, value string) mail.Replacement {
 
 // joined makes one of insertions at the same place.
 func joined(edits []mail.Replacement) []mail.Replacement {
-	slices.SortStableFunc(edits, func(a, b mail.Replacement) int { return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.End, b.End)) })
+	slices.SortStableFunc(edits, func(a, b mail.Replacement) int {
+		return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.End, b.End))
+	})
 	var all []mail.Replacement
 	for _, e := range edits {
 		if n := len(all); n > 0 && all[n-1].Start == e.Start && all[n-1].End == e.Start {
