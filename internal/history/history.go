@@ -69,8 +69,9 @@ const (
 	defaultInterval   = 3 * time.Second
 	defaultRefusals   = 500
 
-	// writeEvents is how many events are written at once, at most.
-	writeEvents = 4096
+	// writeEvents is how many events are written at once, at most: with a load at which
+	// that counts, segments of this size are merged once.
+	writeEvents = 16 << 10
 	// syncPatience is how long Note waits for a disk that does not answer.
 	syncPatience = time.Second
 	// stuckAfter is how long others wait for an event that was begun before them.

@@ -22,11 +22,16 @@ func (q *Queue) noteAttempt(j job, msg message, open []int, took time.Duration) 
 		User: env.Session.User, Transport: item.Transport, NextHop: item.NextHop, Attempt: item.Attempts, Took: took,
 		Recipients: make([]mail.Addressee, 0, len(open)),
 	}
-	counts := make(map[mail.OutcomeStatus]int, 1)
+	var delivered, failed int
 	for _, i := range open {
 		r := &item.Recipients[i]
 		o := &r.Last
-		counts[o.Status]++
+		switch o.Status {
+		case mail.Delivered:
+			delivered++
+		case mail.Failed:
+			failed++
+		}
 		to := mail.Addressee{Address: r.Address.String(), Domain: r.Route.Domain, Status: o.Status}
 		if original := r.Original.String(); original != to.Address {
 			to.Original = original
@@ -44,7 +49,7 @@ func (q *Queue) noteAttempt(j job, msg message, open []int, took time.Duration) 
 		}
 		e.Recipients = append(e.Recipients, to)
 	}
-	e.Result = attemptResult(counts)
+	e.Result = attemptResult(delivered, failed, len(open))
 	if !allDone(item) {
 		e.Next = item.NextAttempt
 	}
@@ -52,17 +57,16 @@ func (q *Queue) noteAttempt(j job, msg message, open []int, took time.Duration) 
 }
 
 // attemptResult sums outcomes up.
-func attemptResult(counts map[mail.OutcomeStatus]int) mail.EventResult {
-	if len(counts) != 1 {
-		return mail.EventPartial
-	}
+func attemptResult(delivered, failed, all int) mail.EventResult {
 	switch {
-	case counts[mail.Delivered] > 0:
+	case delivered == all:
 		return mail.EventDelivered
-	case counts[mail.Failed] > 0:
+	case failed == all:
 		return mail.EventFailed
+	case delivered+failed == 0:
+		return mail.EventDeferred
 	}
-	return mail.EventDeferred
+	return mail.EventPartial
 }
 
 // noteReport tells the history what the sender was told.
