@@ -111,6 +111,7 @@ func (a *app) start(ctx context.Context, cfg *config.Config) (err error) {
 	version := readVersion()
 	a.metrics = metrics.New(metrics.Build{Version: version.Version, Revision: version.Revision, GoVersion: version.GoVersion})
 	a.limiter = smtpserver.NewLimiter(limiterLimits(cfg))
+	a.warnOfFewDescriptors(cfg)
 	if err := os.MkdirAll(string(cfg.DataDir), 0o700); err != nil {
 		return fmt.Errorf("make data_dir: %w", err)
 	}
@@ -156,6 +157,7 @@ func (a *app) launch(ctx context.Context, gen *generation, fresh map[string]net.
 		a.services.digests.Start(a.running)
 	}
 	a.serving.Go(func() { a.keepOffers(offersFile(gen.cfg)) })
+	a.serving.Go(a.watchMemory)
 	a.watch()
 	if err := a.keepChanges(gen.cfg); err != nil {
 		return err

@@ -27,6 +27,7 @@ func (a *app) Checks() []admin.Check {
 		admin.Required("spool", a.spool.Health()),
 		admin.Required("disk", a.spool.CheckSpace(0)),
 		admin.Required("queue", a.queueHealth()),
+		admin.Advisory("memory", a.roomHealth()),
 		admin.Advisory("damaged", a.damage()),
 		admin.Advisory("logs", a.logs.Health()),
 		admin.Advisory("reload", state.reloadErr),

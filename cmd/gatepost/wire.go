@@ -453,11 +453,6 @@ func logsConfig(cfg *config.Config) logs.Config {
 	}
 }
 
-func limiterLimits(cfg *config.Config) smtpserver.Limits {
-	return smtpserver.Limits{Sessions: cfg.Limits.MaxSessions, PerNetwork: cfg.Limits.MaxSessionsPerIP,
-		IPv4Prefix: cfg.Limits.IPv4Prefix, IPv6Prefix: cfg.Limits.IPv6Prefix}
-}
-
 // ownAddresses are the addresses that we listen on, so that a transport can tell
 // when mail would come back.
 func ownAddresses(cfg *config.Config) []netip.AddrPort {

@@ -105,6 +105,10 @@ type Limits struct {
 	MaxRecipients int `toml:"max_recipients" default:"1000" min:"100" max:"50000"`
 	// Sessions at once, over all listeners; more get 421.
 	MaxSessions int `toml:"max_sessions" default:"10000" min:"1" max:"1000000"`
+	// Percent of the memory limit of the process (GOMEMLIMIT, or that of its cgroup) in use
+	// above which new sessions get 421, until there is more room. 0: never. Without a limit
+	// there is nothing to measure by.
+	ShedMemory int `toml:"shed_memory" default:"90" min:"0" max:"100"`
 	// Sessions at once from one client (IPv4 address or IPv6 /64).
 	MaxSessionsPerIP int `toml:"max_sessions_per_ip" default:"50" min:"1" max:"1000000"`
 	// How long a client may take for its next command, and how long it may pause

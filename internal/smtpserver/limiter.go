@@ -3,6 +3,7 @@ package smtpserver
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 )
 
 // Limits are the bounds of a Limiter. The zero value of each stands for its
@@ -25,6 +26,8 @@ func (l Limits) withDefaults() Limits {
 
 // Limiter counts sessions, for several servers together.
 type Limiter struct {
+	// shed says that no session is to be added, whatever the limits.
+	shed     atomic.Bool
 	mu       sync.Mutex
 	limits   Limits
 	sessions int
@@ -42,6 +45,12 @@ func (l *Limiter) SetLimits(limits Limits) {
 	defer l.mu.Unlock()
 	l.limits = limits.withDefaults()
 }
+
+// Shed turns all new sessions away, or no longer. Those that are there stay.
+func (l *Limiter) Shed(on bool) { l.shed.Store(on) }
+
+// Shedding reports whether all new sessions are turned away.
+func (l *Limiter) Shedding() bool { return l.shed.Load() }
 
 // Sessions returns how many sessions there are.
 func (l *Limiter) Sessions() int {
@@ -61,7 +70,7 @@ func (l *Limiter) LeaveFrom(network netip.Prefix)                   { l.leaveFro
 func (l *Limiter) enter() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.sessions >= l.limits.Sessions {
+	if l.sessions >= l.limits.Sessions || l.shed.Load() {
 		return false
 	}
 	l.sessions++
