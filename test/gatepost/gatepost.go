@@ -248,6 +248,12 @@ func (g *Instance) Ready() error {
 }
 
 func (g *Instance) probe() error {
+	// The page first: who counts connections should see one only.
+	if g.o.Binary == os.Getenv(BinaryVar) {
+		if err := g.Health(); err != nil {
+			return err
+		}
+	}
 	c, err := wire.Dial(g.SMTP, wire.Options{Timeout: 5 * time.Second})
 	if err != nil {
 		return err
@@ -256,10 +262,7 @@ func (g *Instance) probe() error {
 	if r, err := c.Reply(); err != nil || r.Code != 220 {
 		return fmt.Errorf("banner: %v, %v", r, err)
 	}
-	if g.o.Binary != os.Getenv(BinaryVar) {
-		return nil
-	}
-	return g.Health()
+	return nil
 }
 
 // Health asks /healthz; nil means well.
