@@ -239,6 +239,9 @@ func (c *Cache) sweep() error {
 	}
 	kept := 0
 	for _, f := range list {
+		if !f.Type().IsRegular() {
+			continue // whatever it is, it is not ours
+		}
 		name := filepath.Join(c.cfg.Dir, f.Name())
 		domain, ok := strings.CutSuffix(f.Name(), ".json")
 		e := &entry{}
@@ -248,7 +251,8 @@ func (c *Cache) sweep() error {
 			continue
 		}
 		if err := os.Remove(name); err != nil {
-			return fmt.Errorf("remove old MTA-STS policy: %w", err)
+			// It is in nobody's way: no reason not to start.
+			c.cfg.Log.Warn("old MTA-STS policy not removed", "file", name, "error", err)
 		}
 	}
 	return nil
