@@ -1,10 +1,10 @@
 // Package dovecot runs a real Dovecot of its own for tests and benchmarks: a POP3
-// server with users and Maildirs in a directory of its own, nothing of the system's
-// instance.
+// server with users and Maildirs in a directory of its own, and a submission server if
+// wanted, nothing of the system's instance.
 //
 // Invariants:
-//   - It needs root and Debian's packages dovecot-core and dovecot-pop3d: its login
-//     processes run as other users.
+//   - It needs root and Debian's packages dovecot-core and dovecot-pop3d, and
+//     dovecot-submissiond for submission: its login processes run as other users.
 //   - It listens on loopback.
 //   - Every user's password is Password.
 package dovecot
@@ -42,6 +42,9 @@ type Config struct {
 	CertFile, KeyFile string
 	// Users get empty mailboxes.
 	Users []string
+	// Relay is the SMTP server that its submission server gives mail to; "": there is no
+	// submission server.
+	Relay string
 	// Conf are further lines of dovecot.conf.
 	Conf string
 	// Listen are the addresses that it listens on, as Dovecot writes them, Port where POP3
@@ -55,8 +58,9 @@ type Config struct {
 
 // Instance is a Dovecot that was set up.
 type Instance struct {
-	// Addr is where it speaks POP3, Secure POP3S ("" without a certificate).
-	Addr, Secure string
+	// Addr is where it speaks POP3, Secure POP3S ("" without a certificate), and
+	// Submission where users log in to send mail ("" without Config.Relay).
+	Addr, Secure, Submission string
 	// Dir is its directory.
 	Dir string
 
@@ -146,12 +150,35 @@ func New(c Config) (*Instance, error) {
 		}
 	}
 	conf := strings.NewReplacer("DIR", c.Dir, "LISTEN", c.Listen, "PLAINPORT", plain, "SECUREPORT", secure, "MAILUID", owner.Uid, "MAILGID", owner.Gid).Replace(base) + ssl + c.Conf + "\n"
+	submission, err := p.submission(c.Relay)
+	if err != nil {
+		return nil, err
+	}
+	conf += submission
 	for name, text := range map[string]string{"dovecot.conf": conf, "users": users.String()} {
 		if err := os.WriteFile(filepath.Join(c.Dir, name), []byte(text), 0o644); err != nil {
 			return nil, fmt.Errorf("configure Dovecot: %w", err)
 		}
 	}
 	return p, nil
+}
+
+// submission is the configuration of the submission server, which gives mail to relay.
+func (p *Instance) submission(relay string) (string, error) {
+	if relay == "" {
+		return "", nil
+	}
+	host, relayPort, err := net.SplitHostPort(relay)
+	if err != nil {
+		return "", fmt.Errorf("read the address of the relay: %w", err)
+	}
+	port, err := freePort()
+	if err != nil {
+		return "", err
+	}
+	p.Submission = net.JoinHostPort("127.0.0.1", port)
+	return fmt.Sprintf("protocols = pop3 submission\nhostname = dovecot.example\nsubmission_relay_host = %s\nsubmission_relay_port = %s\n"+
+		"service submission-login {\n  inet_listener submission {\n    port = %s\n  }\n}\n", host, relayPort, port), nil
 }
 
 func (p *Instance) makeMailbox(user string) error {

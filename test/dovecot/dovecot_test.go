@@ -2,11 +2,16 @@ package dovecot
 
 import (
 	"bufio"
+	"encoding/base64"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"gatepost/test/sink"
+	"gatepost/test/wire"
 )
 
 func TestServesWhatWasPut(t *testing.T) {
@@ -32,4 +37,24 @@ func TestServesWhatWasPut(t *testing.T) {
 			t.Fatalf("%q: %q %v, want %q", step.say, line, err, step.want)
 		}
 	}
+}
+
+func TestUsersSubmitMail(t *testing.T) {
+	if _, err := os.Stat("/usr/lib/dovecot/submission"); err != nil {
+		t.Skip("dovecot-submissiond is not installed")
+	}
+	end := sink.Start(t, sink.Options{})
+	p := Run(t, Config{Users: []string{"joe"}, Relay: end.Addr})
+	c, hello, err := wire.Hello(p.Submission, wire.Options{})
+	if err != nil || !hello.Has("AUTH") {
+		t.Fatalf("%v, %v", hello, err)
+	}
+	defer c.Quit()
+	if r, err := c.Cmd("AUTH PLAIN %s", base64.StdEncoding.EncodeToString([]byte("\x00joe\x00"+Password))); err != nil || r.Code != 235 {
+		t.Fatalf("%v, %v", r, err)
+	}
+	if r, err := c.Deliver("joe@in.example", []string{"bob@out.example"}, []byte("Subject: x\r\n\r\nx\r\n")); err != nil || r.Code != 250 {
+		t.Fatalf("%v, %v", r, err)
+	}
+	end.WaitMails(t, 1, 20*time.Second)
 }
