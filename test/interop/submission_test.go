@@ -56,12 +56,12 @@ func TestUsersLogInAtDovecotThroughTheGateway(t *testing.T) {
 		if got := arrived(t, end, m.ID); !strings.HasPrefix(got.From, "<joe@live.example>") || !strings.Contains(string(got.Data), "by gw.example.com") {
 			t.Errorf("%s: from %s\n%s", mechanism, got.From, got.Data)
 		}
-		r = swaks(t, g, []string{"--tls", "--auth", mechanism, "--auth-user", "joe", "--auth-password", "wrong", "--to", "bob@live.example"})
-		if r.Status == 0 || !strings.Contains(r.Output, "535 5.7.8") {
-			t.Errorf("%s with a wrong password: status %d\n%s", mechanism, r.Status, r.Output)
-		}
 	}
-	if r := swaks(t, g, []string{"--tls", "--to", "bob@live.example"}); r.Status == 0 || !strings.Contains(r.Output, "<** 5") {
+	// Once only: Dovecot lets who guesses wait.
+	if r := swaks(t, g, []string{"--tls", "--auth", "CRAM-MD5", "--auth-user", "joe", "--auth-password", "wrong", "--to", "bob@live.example"}); r.Status == 0 || !strings.Contains(r.Output, "535 5.7.8") {
+		t.Errorf("with a wrong password: status %d\n%s", r.Status, r.Output)
+	}
+	if r := swaks(t, g, []string{"--tls", "--to", "bob@live.example"}); r.Status == 0 || !strings.Contains(r.Output, "<~* 530 5.7.0 Authentication required") {
 		t.Errorf("without a login: status %d\n%s", r.Status, r.Output)
 	}
 	if n := len(end.Mails()); n != 3 {
@@ -75,7 +75,7 @@ func TestUsersLogInAtDovecotThroughTheGateway(t *testing.T) {
 	// A Dovecot that is not there any more says nothing about passwords.
 	d.Stop()
 	r := swaks(t, g, []string{"--tls", "--auth", "PLAIN", "--auth-user", "joe", "--auth-password", dovecot.Password, "--to", "bob@live.example"})
-	if r.Status == 0 || !strings.Contains(r.Output, "<** 4") {
+	if r.Status == 0 || !strings.Contains(r.Output, "<~* 454 4.7.0") {
 		t.Errorf("Dovecot is down: status %d\n%s", r.Status, r.Output)
 	}
 }
