@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -203,11 +204,16 @@ func (p *Postgres) launch() error {
 	if err != nil {
 		return err
 	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	ready := make(chan error, 1)
+	ready, started := make(chan error, 1), make(chan error)
 	go func() {
+		// Pdeathsig is the death of the thread that started it, and some tests end threads.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
 		lines := bufio.NewScanner(stderr)
 		var said []string
 		for lines.Scan() {
@@ -220,6 +226,9 @@ func (p *Postgres) launch() error {
 		}
 		ready <- fmt.Errorf("postgres ended: %s", strings.Join(said, "\n"))
 	}()
+	if err := <-started; err != nil {
+		return err
+	}
 	timer := time.NewTimer(startTime)
 	defer timer.Stop()
 	select {
