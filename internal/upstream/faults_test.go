@@ -53,6 +53,7 @@ func TestFaults(t *testing.T) {
 
 		{"DATA 451", sinktest.Data, reply("451 4.3.0 no"), "data 451 answered", "no"},
 		{"DATA 554", sinktest.Data, reply("554 5.5.1 no"), "data 554 answered", "no"},
+		{"DATA 421", sinktest.Data, reply("421 4.3.2 going"), "data 421 broken", "going"},
 		{"DATA 250", sinktest.Data, reply("250 fine"), "data 451 broken", "The next hop broke the protocol"},
 		{"DATA closes", sinktest.Data, closed, "data 451 broken", "Connection to the next hop was lost"},
 		{"no answer to DATA", sinktest.Data, silent, "data 451 broken", "The next hop did not answer in time"},

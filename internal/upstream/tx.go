@@ -249,6 +249,9 @@ func (t *Tx) judge(o mail.Outcome, err error) Result {
 		// It may mean anything; nobody knows which command it was for.
 		t.sess.conn.Close()
 		res.Reply, res.Fault, res.Err = mail.ReplyNextHopProtocol.Reply(), Lost, &smtpclient.Error{Stage: o.Stage, Reply: o.Reply, Err: smtpclient.ErrProtocol}
+	case o.Remote && o.Reply.Code == 421 && o.Stage == "data":
+		// As after MAIL and RCPT: it goes away and does not have the message.
+		res.Fault = Broken
 	case o.Remote:
 	case o.MaybeDuplicate:
 		res.Fault = Lost
