@@ -26,7 +26,8 @@ import (
 // Stage is a point at which the sink answers.
 type Stage string
 
-// The stages of a session. EOD is the final dot, or the last chunk.
+// The stages of a session. EOD is the final dot, or the last chunk. Body is when the
+// first 64 KiB of the data have come; an ordinary server says nothing then.
 const (
 	Banner   Stage = "banner"
 	Ehlo     Stage = "ehlo"
@@ -37,6 +38,7 @@ const (
 	RcptTo   Stage = "rcpt"
 	Data     Stage = "data"
 	Chunk    Stage = "chunk"
+	Body     Stage = "body"
 	EOD      Stage = "eod"
 	Other    Stage = "other"
 )
@@ -328,6 +330,9 @@ func (ss *session) act(stage Stage, line, normal string) (goOn, positive bool) {
 	if reply == "" {
 		reply = normal
 	}
+	if stage == Body && reply == "" {
+		return !re.Drop, true
+	}
 	positive = strings.HasPrefix(reply, "2") || strings.HasPrefix(reply, "3")
 	if stage == EOD && (positive && !re.Drop || re.Keep) {
 		ss.keep()
@@ -457,10 +462,17 @@ func (ss *session) data(line string) bool {
 		return goOn
 	}
 	var data bytes.Buffer
+	asked := false
 	for {
 		line, err := ss.r.ReadBytes('\n')
 		if err != nil {
 			return false
+		}
+		if !asked && data.Len() >= 64<<10 {
+			asked = true
+			if goOn, _ := ss.act(Body, "", ""); !goOn {
+				return false
+			}
 		}
 		// Only CRLF.CRLF: the line is ".\r\n" and the one before ended in CRLF.
 		if string(line) == ".\r\n" && (data.Len() == 0 || bytes.HasSuffix(data.Bytes(), []byte("\r\n"))) {
