@@ -43,7 +43,7 @@ func TestWhatHappenedToAMessageIsFoundAndExplained(t *testing.T) {
 	b.Go("/history?q=client:nonsense")
 	b.See("is no IP address or network")
 	b.Go("/overview")
-	b.See("Delivered")
+	b.See("Accepted")
 	b.Wait(".chart .u-over")
 	look(b, "/overview", "overview")
 	b.Go("/log")

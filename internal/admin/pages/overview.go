@@ -63,7 +63,7 @@ type traffic struct {
 
 func traffics() []traffic {
 	return []traffic{
-		{Title: "Delivered", Query: "kind:message verdict:deliver", color: "#2e8b57", keys: []string{"message/deliver", "message/accept", "fetch/deliver", "fetch/accept"}},
+		{Title: "Accepted", Query: "kind:message verdict:deliver", color: "#2e8b57", keys: []string{"message/deliver", "message/accept", "fetch/deliver", "fetch/accept"}},
 		{Title: "Marked", Query: "kind:message verdict:mark", color: "#3b82c4", keys: []string{"message/mark", "fetch/mark"}},
 		{Title: "Quarantined", Query: "kind:message verdict:quarantine", color: "#b7791f", keys: []string{"message/quarantine", "fetch/quarantine"}},
 		{Title: "Rejected", Query: "kind:message result:refused", color: "#c0392b", keys: []string{"message/reject", "fetch/reject"}},
