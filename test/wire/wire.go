@@ -81,6 +81,11 @@ func Dial(addr string, o Options) (*Conn, error) {
 	return &Conn{Conn: c, r: bufio.NewReader(c), timeout: o.Timeout}, nil
 }
 
+// Over is a client over a connection that is there already.
+func Over(c net.Conn) *Conn {
+	return &Conn{Conn: c, r: bufio.NewReader(c), timeout: 20 * time.Second}
+}
+
 // Hello connects, reads the banner and says EHLO; it returns the EHLO reply.
 func Hello(addr string, o Options) (*Conn, Reply, error) {
 	c, err := Dial(addr, o)
