@@ -140,6 +140,7 @@ func Open(cfg Config) (*History, error) {
 	h := &History{cfg: cfg, codec: codec, flush: make(chan chan struct{}), wake: make(chan struct{}, 1),
 		floods: bucket{rate: float64(cfg.MaxRefusals), size: 10 * float64(cfg.MaxRefusals)}}
 	h.SetLimits(cfg.Keep, cfg.MaxSize)
+	h.line.last = mail.FirstID(time.Now().Add(time.Millisecond)) // what a crash left has earlier ones
 	ctx, cancel := context.WithCancel(context.Background())
 	h.cancel = cancel
 	h.loop.Go(func() { h.run(ctx) })

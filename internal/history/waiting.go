@@ -115,15 +115,21 @@ func (w *waiting) length() int {
 	return len(w.slots)
 }
 
-// ids are those in the line, as a set.
-func (w *waiting) ids() map[mail.ID]bool {
+// snapshot is what the line holds, and the last ID that was given out: what has a
+// later one came to the line, or past it, afterwards.
+type snapshot struct {
+	ids  map[mail.ID]bool
+	last mail.ID
+}
+
+func (w *waiting) snapshot() snapshot {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	all := make(map[mail.ID]bool, len(w.slots))
 	for _, s := range w.slots {
 		all[s.id] = true
 	}
-	return all
+	return snapshot{ids: all, last: w.last}
 }
 
 // join appends an event that has its ID.

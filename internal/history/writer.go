@@ -122,7 +122,7 @@ func (w *writer) drain(ctx context.Context) error {
 		}
 	}
 	if w.h.spilled.Swap(false) {
-		if err := w.recover(ctx, w.h.line.ids(), nil); err != nil {
+		if err := w.recover(ctx, w.h.line.snapshot(), nil); err != nil {
 			w.h.spilled.Store(true)
 			return err
 		}
@@ -151,7 +151,7 @@ func (w *writer) begin(ctx context.Context) error {
 			return err
 		}
 		// What is in memory is this process's, and not what a crash left.
-		if err := w.recover(ctx, w.h.line.ids(), stored); err != nil {
+		if err := w.recover(ctx, w.h.line.snapshot(), stored); err != nil {
 			return err
 		}
 	}
@@ -195,8 +195,10 @@ func (w *writer) storedSince(ctx context.Context) (map[mail.ID]bool, error) {
 }
 
 // recover writes what the outbox has and memory has not. Those that are stored
-// already are only dropped.
-func (w *writer) recover(ctx context.Context, inMemory, stored map[mail.ID]bool) error {
+// already are only dropped. What was noted since the snapshot is left alone: it is in
+// the line, or set spilled anew. What a crash left with a later ID, because the clock
+// went back, stays in the outbox until the next start.
+func (w *writer) recover(ctx context.Context, memory snapshot, stored map[mail.ID]bool) error {
 	var slots []*slot
 	total := int64(0)
 	flush := func() error {
@@ -214,7 +216,7 @@ func (w *writer) recover(ctx context.Context, inMemory, stored map[mail.ID]bool)
 		return err
 	}
 	err := w.h.cfg.Outbox.Notes(mail.ID{}, func(n spool.Note) (bool, error) {
-		if inMemory[n.ID] {
+		if memory.ids[n.ID] || compareID(n.ID, memory.last) > 0 {
 			return true, nil
 		}
 		s := &slot{id: n.ID, line: slices.Clone(n.Record), noted: true}
@@ -267,7 +269,7 @@ func (w *writer) trim() {
 	if excess <= 0 || w.h.cfg.Outbox == nil {
 		return
 	}
-	inMemory := w.h.line.ids()
+	inMemory := w.h.line.snapshot().ids
 	var ids []mail.ID
 	size := int64(0)
 	err := w.h.cfg.Outbox.Notes(mail.ID{}, func(n spool.Note) (bool, error) {
