@@ -154,8 +154,10 @@ func TestNodesWorkWhilePostgreSQLIsAway(t *testing.T) {
 			return err == nil && len(rows) == 0
 		})
 	}
-	if n := len(nextA.Mails()) + len(nextB.Mails()); n != 11 {
-		t.Errorf("%d mails went out, want 11", n)
+	// One may be delivered twice: the kill can come between the answer of the next hop
+	// and the note that it was given.
+	if n := len(nextA.Mails()) + len(nextB.Mails()); n != 11 && n != 12 {
+		t.Errorf("%d mails went out, want 11, or 12 with the one of the kill", n)
 	}
 }
 
