@@ -105,7 +105,7 @@ func (d *demo) configure() error {
 			return err
 		}
 	}
-	return os.WriteFile(d.path("recipients.txt"), []byte("info@demo.example\nsales@demo.example\n"), 0o600)
+	return os.WriteFile(d.path("recipients.txt"), []byte("info@demo.example\nsales@demo.example\n@lab.example\n@branch.example\n"), 0o600)
 }
 
 func (d *demo) render(name string) error {
@@ -157,7 +157,7 @@ func (d *demo) tour(ctx context.Context) (err error) {
 	d.delivered = len(before)
 	d.say("Gatepost is up. Mail comes in at %s; behind it stands a small mail server at %s", d.SMTP, d.inner)
 	d.say("that keeps what it gets in %s.", d.path("Maildir"))
-	for _, step := range []func(context.Context) error{d.clean, d.refused, d.deferred, d.virus, d.filtered, d.spam} {
+	for _, step := range []func(context.Context) error{d.clean, d.refused, d.deferred, d.virus, d.filtered, d.spam, d.morning} {
 		stepCtx, cancel := context.WithTimeout(ctx, demoWait)
 		err := step(stepCtx)
 		cancel()
@@ -296,7 +296,7 @@ func (d *demo) invite() {
 	d.say("   What waits:      %s queue list -c %s", os.Args[0], d.path("gateway.toml"))
 	d.say("   What is held:    %s quarantine list -c %s", os.Args[0], d.path("gateway.toml"))
 	d.say("   Why:             %s scan -c %s FILE", os.Args[0], d.path("gateway.toml"))
-	d.say("   All of it to click: http://%s/", d.Admin)
+	d.say("   All of it to click: http://%s/ (traffic, history with a page for each message, queue, quarantine, delayed mail, settings)", d.Admin)
 	if link := d.gateway.setupLink.Load(); link != nil {
 		d.say("     There is no administrator yet; make one: %s", *link)
 	}
