@@ -19,6 +19,7 @@ type configCmd struct {
 	Diff      configDiffCmd      `cmd:"" help:"Show what was changed on disk and is not in use."`
 	Set       configSetCmd       `cmd:"" help:"Change a key, load it and keep the change as a revision."`
 	Unset     configUnsetCmd     `cmd:"" help:"Remove a key, a section or an element of a list."`
+	Rename    configRenameCmd    `cmd:"" help:"Give a part another name, there and wherever it is named."`
 	Revisions configRevisionsCmd `cmd:"" help:"List the changes that were made, or show one."`
 	Rollback  configRollbackCmd  `cmd:"" help:"Make everything as it was after a change."`
 }
@@ -141,6 +142,21 @@ type configUnsetCmd struct {
 // Run implements the subcommand.
 func (c *configUnsetCmd) Run(t *terminal) error {
 	return c.do(t, edit.Op{Op: "remove", Path: c.Path})
+}
+
+type configRenameCmd struct {
+	changing `embed:""`
+	Path     string `arg:"" help:"The part: transport[exchange], flow[inbound]."`
+	Name     string `arg:"" help:"Its new name."`
+}
+
+// Run implements the subcommand.
+func (c *configRenameCmd) Run(t *terminal) error {
+	raw, err := json.Marshal(c.Name)
+	if err != nil {
+		return usageError{err}
+	}
+	return c.do(t, edit.Op{Op: "rename", Path: c.Path, Value: raw})
 }
 
 // do carries out one operation.

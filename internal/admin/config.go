@@ -166,7 +166,7 @@ func (s *Server) operate(c *ConfigChange) error {
 	}
 	d, err := edit.Parse(now.Text)
 	if err == nil {
-		err = d.Do(c.Ops...)
+		err = change.Do(d, c.Ops...)
 	}
 	if err != nil {
 		return &change.BadError{Text: err.Error()}

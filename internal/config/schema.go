@@ -60,8 +60,11 @@ type SchemaKey struct {
 	// Kinds are the kinds of transport that have the key; none: all.
 	Kinds []string `json:"kinds,omitempty"`
 	// Names is the section whose names are the values: "flow".
-	Names string      `json:"names,omitempty"`
-	Keys  []SchemaKey `json:"keys,omitempty"`
+	Names string `json:"names,omitempty"`
+	// NamesAfter are sections whose names are values behind a word and ":": "ldap" for
+	// "ldap:staff".
+	NamesAfter []string    `json:"names_after,omitempty"`
+	Keys       []SchemaKey `json:"keys,omitempty"`
 }
 
 // SchemaBlock is a block that a flow of the stage may hold.
@@ -163,6 +166,7 @@ func (m *schemaMaker) key(t reflect.Type, k key, path string) SchemaKey {
 	s := SchemaKey{
 		Name: k.name, Type: schemaType(elem, k), List: ft.Kind() == reflect.Slice, Required: k.tag.Get("required") == "true",
 		Doc: m.docs[t.Name()].fields[k.name], Min: k.tag.Get("min"), Max: k.tag.Get("max"), Names: namesOf(path),
+		NamesAfter: namesAfter(elem, path),
 	}
 	if isTable(elem) && elem != reflect.TypeFor[Block]() {
 		s.Keys = m.keys(elem, path)
@@ -209,6 +213,7 @@ func schemaType(t reflect.Type, k key) string {
 func namesOf(path string) string {
 	for _, row := range [][2]string{
 		{"domain.transport", "transport"}, {"domain.listener", "listener"}, {"transport.dkim", "dkim"}, {"rewrite.generic_transports", "transport"},
+		{"transport.arc", "dkim"}, {"listener.auth_upstream", "transport"},
 		{"flow.blocks.transport", "transport"}, {"flow.blocks.names", "filter"}, {"flow.blocks.ldap", "ldap"}, {"flow.blocks.http", "http"},
 		{".flows.connect", "flow"}, {".flows.auth", "flow"}, {".flows.recipient", "flow"}, {".flows.content", "flow"},
 	} {
@@ -217,6 +222,18 @@ func namesOf(path string) string {
 		}
 	}
 	return ""
+}
+
+// namesAfter are the sections that values of a type, or of one key, may name behind a
+// word of the same name.
+func namesAfter(t reflect.Type, path string) []string {
+	switch {
+	case t == reflect.TypeFor[Source](), t == reflect.TypeFor[TableSource]():
+		return []string{"ldap", "http"}
+	case path == "filter.then":
+		return []string{flow.VerbDisclaimer}
+	}
+	return nil
 }
 
 // typeSources are the files of this package whose comments are the reference.

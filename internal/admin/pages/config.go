@@ -81,8 +81,15 @@ type draft struct {
 	// Base is the version that it was made from.
 	Base string
 	doc  *edit.Document
-	// was is the text of the base.
-	was string
+	// was is the text of the base, sent that of the form.
+	was, sent string
+}
+
+// undo takes back what was done to the draft since it was sent.
+func (d *draft) undo() {
+	if doc, err := edit.Parse(d.sent); err == nil {
+		*d.doc = *doc
+	}
 }
 
 // Text is the draft for a hidden field of a form: exactly as it is, whatever browsers do
@@ -107,6 +114,7 @@ func (c *configPages) readDraft(r *http.Request) (*draft, error) {
 		}
 		text, d.Base = string(raw), r.PostFormValue("base")
 	}
+	d.sent = text
 	d.doc, err = edit.Parse(text)
 	return d, err
 }

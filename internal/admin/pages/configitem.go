@@ -26,6 +26,8 @@ type item struct {
 	Fields, More []field
 	Problems     []change.Problem
 	Diff         []diffLine
+	// UsedBy are the places that name it.
+	UsedBy []place
 	// Learned is what the Bayesian filter knows, for its section.
 	Learned any
 	// Stage, Blocks and Uses are of a flow.
@@ -53,6 +55,25 @@ func (i *item) Back() string {
 		return "/config"
 	}
 	return "/config/" + slug(i.Section.Name)
+}
+
+// place is a place of the configuration, and the page where it is changed.
+type place struct{ Where, Href string }
+
+// places are references as a page shows them.
+func places(d *edit.Document, list []change.Reference) []place {
+	var shown []place
+	for _, r := range list {
+		first, href := r.Path[0], "/config/"+slug(r.Path[0].Key)
+		if first.Elem {
+			if first.Name != "" {
+				first.Index = slices.Index(names(d, first.Key), first.Name)
+			}
+			href += "/" + strconv.Itoa(first.Index)
+		}
+		shown = append(shown, place{r.Where(), href})
+	}
+	return shown
 }
 
 // block is one element of a flow with the form of its parameters.
@@ -138,6 +159,7 @@ func (c *configPages) item(d *draft, s *config.SchemaSection, index string) *ite
 		x.path = x.path.At(n)
 		x.Name, _ = textAt(d.doc, x.path.With("name"))
 		x.prefix = s.Name + "." + label(x.Name, n)
+		x.UsedBy = places(d.doc, change.References(d.doc, c.schema, s.Name, x.Name))
 	}
 	if index == "new" {
 		f.doc = empty()
@@ -323,7 +345,7 @@ func (c *configPages) edit(r *http.Request, d *draft, s *config.SchemaSection, i
 	if n, err := strconv.Atoi(index); err == nil {
 		switch do {
 		case "delete":
-			return index, true, d.doc.Remove(list.At(n))
+			return index, true, c.deleteItem(d, s, n)
 		case "before":
 			return index, true, d.doc.Move(list.At(n), n-1)
 		case "after":
@@ -348,10 +370,49 @@ func (c *configPages) edit(r *http.Request, d *draft, s *config.SchemaSection, i
 	return index, done, err
 }
 
+// deleteItem removes one of many, unless something would then name what is not there.
+func (c *configPages) deleteItem(d *draft, s *config.SchemaSection, n int) error {
+	at := edit.Path{{Key: s.Name}}.At(n)
+	name, _ := textAt(d.doc, at.With("name"))
+	if err := d.doc.Remove(at); err != nil || change.Named(d.doc, s.Name, name) > 0 {
+		return err
+	}
+	used := change.References(d.doc, c.schema, s.Name, name)
+	if len(used) == 0 {
+		return nil
+	}
+	var where []string
+	for _, r := range used {
+		where = append(where, r.Where())
+	}
+	d.undo()
+	return &change.BadError{Text: fmt.Sprintf("%s %s is in use at %s: let these name another one first", s.Name, name, strings.Join(where, ", "))}
+}
+
+// rename follows a new name of an item: what names it names it so as well, if that is
+// wanted. A name that another one has is not taken.
+func (c *configPages) rename(r *http.Request, d *draft, s *config.SchemaSection, x *item) error {
+	name, _ := textAt(d.doc, x.path.With("name"))
+	if !s.Many || x.Name == "" || name == "" || name == x.Name {
+		return nil
+	}
+	if change.Named(d.doc, s.Name, name) > 1 {
+		err := d.doc.Set(x.path.With("name"), x.Name)
+		return errors.Join(&change.BadError{Text: fmt.Sprintf("the name %q is taken", name)}, err)
+	}
+	if r.PostFormValue("follow") == "" {
+		return nil
+	}
+	return change.Follow(d.doc, s.Name, change.References(d.doc, c.schema, s.Name, x.Name), x.Name, name)
+}
+
 // readItem takes the fields of the form into the draft.
 func (c *configPages) readItem(r *http.Request, d *draft, s *config.SchemaSection, index string) error {
 	x, f := c.item(d, s, index), &former{d.doc, c.schema}
 	if err := f.read(r, slices.Concat(x.Fields, x.More), x.path); err != nil {
+		return err
+	}
+	if err := c.rename(r, d, s, x); err != nil {
 		return err
 	}
 	for _, b := range x.Blocks {

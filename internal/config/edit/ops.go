@@ -13,7 +13,8 @@ import (
 
 // Op is an operation as programs send it.
 type Op struct {
-	// Op is "set", "remove", "insert" or "move".
+	// Op is "set", "remove", "insert" or "move"; those who know what names what take
+	// "rename" as well.
 	Op string `json:"op"`
 	// Path is as ParsePath reads it.
 	Path string `json:"path"`
@@ -28,7 +29,7 @@ type Op struct {
 func (d *Document) Do(ops ...Op) error {
 	return d.try(func() error {
 		for i, op := range ops {
-			if err := d.do(op); err != nil {
+			if err := d.DoOne(op); err != nil {
 				return fmt.Errorf("operation %d: %w", i+1, err)
 			}
 		}
@@ -36,7 +37,8 @@ func (d *Document) Do(ops ...Op) error {
 	})
 }
 
-func (d *Document) do(op Op) error {
+// DoOne carries out an operation.
+func (d *Document) DoOne(op Op) error {
 	p, err := ParsePath(op.Path)
 	if err != nil {
 		return err
