@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"gatepost/internal/mail"
@@ -42,12 +43,15 @@ type DigestConfig struct {
 	MaxItems int
 }
 
-// Digests sends each recipient one mail a day about what is newly held.
+// Digests sends each recipient one mail a day about what is newly held, or as often
+// and at the hour that they chose.
 type Digests struct {
 	cfg  DigestConfig
 	q    *Quarantine
 	me   string // this process, in leases
 	loop loop
+
+	sender atomic.Pointer[sender]
 }
 
 // Times of the digests.
@@ -81,7 +85,21 @@ func NewDigests(cfg DigestConfig) (*Digests, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.MaxItems = min(orDefault(cfg.MaxItems, 100), maxPage)
-	return &Digests{cfg: cfg, q: cfg.Links.q, me: mail.NewID().String()}, nil
+	d := &Digests{cfg: cfg, q: cfg.Links.q, me: mail.NewID().String()}
+	d.Identify(cfg.From, cfg.Hostname)
+	return d, nil
+}
+
+// sender is in whose name digests are written.
+type sender struct {
+	from     mail.Address
+	hostname string
+}
+
+// Identify changes in whose name digests are written, see DigestConfig.From and
+// DigestConfig.Hostname.
+func (d *Digests) Identify(from mail.Address, hostname string) {
+	d.sender.Store(&sender{from: from, hostname: hostname})
 }
 
 // Start begins to send digests. One that is due today and was sent by nobody is
@@ -100,6 +118,13 @@ func (d *Digests) run(ctx context.Context) {
 		next, err := d.work(ctx, time.Now())
 		if ctx.Err() != nil {
 			return
+		}
+		own, ownErr := d.workOwn(ctx, time.Now())
+		if ctx.Err() != nil {
+			return
+		}
+		if err = errors.Join(err, ownErr); own.Before(next) {
+			next = own
 		}
 		if err != nil {
 			d.cfg.Log.Warn("digests could not be sent, trying again", "error", err, "in", digestRetry)
@@ -184,9 +209,15 @@ func (d *Digests) next(ctx context.Context, r *digestRun, key string) error {
 	if err := d.store(ctx, r); err != nil {
 		return err
 	}
-	m, err := d.mailFor(ctx, r, key)
+	otherwise, err := d.choseOtherwise(ctx, r, key)
 	if err != nil {
 		return err
+	}
+	var m *digestMail
+	if !otherwise {
+		if m, err = d.mailFor(ctx, r, key); err != nil {
+			return err
+		}
 	}
 	if m != nil {
 		err = d.submit(ctx, m)
@@ -227,8 +258,9 @@ func (d *Digests) mailFor(ctx context.Context, r *digestRun, key string) (*diges
 	if err != nil {
 		return nil, known(err)
 	}
+	who := d.sender.Load()
 	m := &digestMail{
-		From: d.cfg.From, Hostname: d.cfg.Hostname, Date: time.Now(), Day: r.state.Day, More: more,
+		From: who.from, Hostname: who.hostname, Date: time.Now(), Day: r.state.Day, More: more,
 		Days: max(1, int(d.q.cfg.Keep/(24*time.Hour))),
 	}
 	for i := range found {
@@ -243,10 +275,11 @@ func (d *Digests) mailFor(ctx context.Context, r *digestRun, key string) (*diges
 	if len(m.Items) == 0 {
 		return nil, nil
 	}
+	m.Settings = d.settingsLink(signer, m.To)
 	return m, nil
 }
 
-// item is one message in a digest. Viruses have no link to release them.
+// item is one message in a digest. What administrators release has a link to ask for it.
 func (d *Digests) item(s *signer, m *store.QuarantinedMessage, e *store.QuarantineEntry) digestItem {
 	row := rowOf(m)
 	item := digestItem{
@@ -257,6 +290,9 @@ func (d *Digests) item(s *signer, m *store.QuarantinedMessage, e *store.Quaranti
 	if (&record{Row: row, envelope: &mail.Envelope{}}).mayRelease(RoleRecipient) == nil {
 		t.Action = LinkRelease
 		item.Release = d.cfg.Links.address(s, t)
+	} else {
+		t.Action = LinkAsk
+		item.Ask = d.cfg.Links.address(s, t)
 	}
 	t.Action = LinkDelete
 	item.Delete = d.cfg.Links.address(s, t)

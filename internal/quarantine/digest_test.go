@@ -248,7 +248,7 @@ func TestNothingInAMessageGetsOutOfItsPlaceInADigest(t *testing.T) {
 			"From": `"Mail quarantine" <quarantine@example.com>`, "To": "<anna@example.com>", "Subject": "2 messages are held in quarantine",
 			"Auto-Submitted": "auto-generated", "List-Id": "Mail quarantine <quarantine-digest.gw.example.com>",
 			"Date": "Sun, 2 Jan 2000 07:00:15 +0000", "Message-Id": header.Get("Message-Id"),
-			"Mime-Version": "1.0", "Content-Type": header.Get("Content-Type"), "X-Auto-Response-Suppress": "All",
+			"List-Unsubscribe": header.Get("List-Unsubscribe"), "Mime-Version": "1.0", "Content-Type": header.Get("Content-Type"), "X-Auto-Response-Suppress": "All",
 		}
 		for name, values := range header {
 			if len(values) != 1 || values[0] != want[name] {
@@ -263,8 +263,8 @@ func TestNothingInAMessageGetsOutOfItsPlaceInADigest(t *testing.T) {
 			t.Errorf("%q", plain)
 		}
 		checkHTML(t, page)
-		if n := strings.Count(plain, "https://gw.example.com/q/"); n != 3 {
-			t.Errorf("%d links for a spam and a virus, want release, delete, delete:\n%s", n, plain)
+		if n := strings.Count(plain, "https://gw.example.com/q/"); n != 5 {
+			t.Errorf("%d links for a spam and a virus, want release, delete, ask, delete, settings:\n%s", n, plain)
 		}
 		for _, token := range tokens(plain) {
 			link, err := b.links().Look(t.Context(), token)
@@ -276,7 +276,7 @@ func TestNothingInAMessageGetsOutOfItsPlaceInADigest(t *testing.T) {
 				t.Error("a virus with a link to release it")
 			}
 		}
-		if !strings.Contains(plain, "Why:      virus\r\nRelease:  by your administrator only\r\n") {
+		if !strings.Contains(plain, "Why:      virus\r\nRelease:  by your administrator only\r\nAsk:      https://gw.example.com/q/") {
 			t.Errorf("%s: %s", virus, plain)
 		}
 	})

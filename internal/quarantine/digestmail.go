@@ -27,6 +27,8 @@ type digestMail struct {
 	More bool
 	// Days is how many days messages are kept.
 	Days int
+	// Settings is the link by which the recipient changes when digests come.
+	Settings string
 }
 
 // digestItem is one message in a digest. Its texts are safe for one line.
@@ -37,7 +39,9 @@ type digestItem struct {
 	Kind     string
 	// Release and Delete are links; Release is "" where only an administrator may.
 	Release string
-	Delete  string
+	// Ask is a link to ask an administrator, where Release is "".
+	Ask    string
+	Delete string
 }
 
 // Count tells how many messages there are: "One message is", "More than 100
@@ -101,6 +105,10 @@ func (d *digestMail) write() ([]byte, error) {
 	field("Auto-Submitted", "auto-generated")
 	field("X-Auto-Response-Suppress", "All")
 	field("List-Id", "Mail quarantine <quarantine-digest."+d.Hostname+">")
+	if d.Settings != "" {
+		// RFC 2369 §3.2. Not RFC 8058: without a form nothing changes.
+		field("List-Unsubscribe", "<"+d.Settings+">")
+	}
 	field("MIME-Version", "1.0")
 	field("Content-Type", `multipart/alternative; boundary="`+boundary+`"`)
 	b.WriteString("\r\n")

@@ -14,10 +14,13 @@ Subject:  {{.Subject}}
 Why:      {{.Kind}}
 {{if .Release}}Release:  {{.Release}}
 {{else}}Release:  by your administrator only
-{{end}}{{if .Delete}}Delete:   {{.Delete}}
+{{if .Ask}}Ask:      {{.Ask}}
+{{end}}{{end}}{{if .Delete}}Delete:   {{.Delete}}
 {{end}}{{end}}{{if .More}}
 There are more. Ask your administrator about them.
 {{end}}
 Each link opens a page that asks before anything happens. The links are for you
 alone: do not pass this mail on.
-`))
+{{if .Settings}}
+How often and when these mails come: {{.Settings}}
+{{end}}`))

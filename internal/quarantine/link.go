@@ -20,11 +20,16 @@ type LinkAction string
 const (
 	LinkRelease LinkAction = "release"
 	LinkDelete  LinkAction = "delete"
+	// LinkAsk asks for the release of what only administrators release.
+	LinkAsk LinkAction = "ask"
+	// LinkSettings shows and changes when a recipient gets digests; its token names no
+	// message.
+	LinkSettings LinkAction = "settings"
 )
 
 // linkCodes are the actions as a token has them. A number never changes its
 // meaning: links live for weeks.
-var linkCodes = [...]LinkAction{1: LinkRelease, 2: LinkDelete}
+var linkCodes = [...]LinkAction{1: LinkRelease, 2: LinkDelete, 3: LinkAsk, 4: LinkSettings}
 
 // ErrBadLink says that a link was not made here. It does not say what is wrong
 // with it.

@@ -105,10 +105,15 @@ func (l *Links) Follow(ctx context.Context, token string) (*Link, error) {
 	}
 	r := Request{IDs: []mail.ID{t.Message}, Recipients: []string{t.Recipient}, By: link.Recipient, Role: RoleRecipient}
 	var res Result
-	if t.Action == LinkDelete {
-		res = l.q.Delete(ctx, r)[0]
-	} else {
+	switch t.Action {
+	case LinkRelease:
 		res = l.q.Release(ctx, r)[0]
+	case LinkDelete:
+		res = l.q.Delete(ctx, r)[0]
+	case LinkAsk:
+		res = l.q.Ask(ctx, r)[0]
+	default:
+		return nil, ErrForbidden // settings are no message's
 	}
 	// What could only not be noted was done all the same.
 	if res.Err != nil && res.ReleasedAs.IsZero() {
@@ -130,6 +135,9 @@ func (l *Links) open(ctx context.Context, token string) (Token, *Link, error) {
 	}
 	if !time.Now().Before(t.Expires) {
 		return t, nil, ErrLinkExpired
+	}
+	if t.Action == LinkSettings {
+		return t, &Link{Action: t.Action, Recipient: t.Recipient}, nil
 	}
 	rec, err := l.q.record(ctx, t.Message)
 	if err != nil {

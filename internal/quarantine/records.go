@@ -35,6 +35,7 @@ type Records interface {
 // Settings are small values that all nodes share.
 type Settings interface {
 	Setting(ctx context.Context, name string) ([]byte, error)
+	Settings(ctx context.Context, prefix string) (map[string][]byte, error)
 	InitSetting(ctx context.Context, name string, value []byte) ([]byte, error)
 	SwapSetting(ctx context.Context, name string, old, value []byte) (bool, error)
 	DeleteSetting(ctx context.Context, name string) error
