@@ -13,6 +13,7 @@ import (
 
 	"gatepost/internal/config"
 	"gatepost/internal/intercept"
+	"gatepost/internal/mail"
 	"gatepost/internal/smtpserver"
 )
 
@@ -91,11 +92,17 @@ func (a *app) exchange() error {
 	if err != nil {
 		return errors.Join(err, gen.closeNew(old))
 	}
+	if err := a.queue.Identify(string(cfg.Hostname), cfg.Postmaster.String()); err != nil {
+		return errors.Join(err, closeAll(fresh), gen.closeNew(old))
+	}
 	if err := a.logs.Reload(logsConfig(cfg)); err != nil {
 		return errors.Join(err, closeAll(fresh), gen.closeNew(old))
 	}
 	a.gateway.Store(gen.gateway)
 	a.queue.Reload(a.queueTransports(gen))
+	if d := a.services.digests; d != nil && cfg.Quarantine.Digest != nil {
+		d.Identify(cfg.Quarantine.Digest.From, string(cfg.Hostname))
+	}
 	a.limiter.SetLimits(limiterLimits(cfg))
 	a.services.history.SetLimits(cfg.History.Keep, int64(cfg.History.MaxSize))
 	a.gen = gen
@@ -153,15 +160,13 @@ func needsRestart(old, next *config.Config) error {
 func restartKeys(old, next *config.Config) []string {
 	var keys []string
 	for key, same := range map[string]bool{
-		"hostname":            old.Hostname == next.Hostname,
 		"data_dir":            old.DataDir == next.DataDir,
-		"postmaster":          old.Postmaster == next.Postmaster,
 		"admin":               reflect.DeepEqual(old.Admin, next.Admin),
 		"queue":               reflect.DeepEqual(old.Queue, next.Queue),
 		"bayes":               reflect.DeepEqual(old.Bayes, next.Bayes),
 		"history.max_backlog": old.History.MaxBacklog == next.History.MaxBacklog,
-		"quarantine":          reflect.DeepEqual(old.Quarantine, next.Quarantine),
-		"store":               old.Store == next.Store,
+		"quarantine":          sameQuarantine(old.Quarantine, next.Quarantine),
+		"store":               sameStore(old, next),
 		"limits.scan_temp":    old.Limits.ScanTemp == next.Limits.ScanTemp,
 		"limits.free_disk":    old.Limits.FreeDisk == next.Limits.FreeDisk,
 	} {
@@ -173,6 +178,29 @@ func restartKeys(old, next *config.Config) []string {
 	keys = append(keys, protocolChanges(old, next)...)
 	slices.Sort(keys)
 	return keys
+}
+
+// sameQuarantine reports whether nothing differs but in whose name mail about the
+// quarantine is written.
+func sameQuarantine(old, next config.Quarantine) bool {
+	for _, q := range []*config.Quarantine{&old, &next} {
+		q.NoticeFrom, q.NoticeFile = mail.Address{}, ""
+		if q.Digest != nil {
+			digest := *q.Digest
+			digest.From, q.Digest = mail.Address{}, &digest
+		}
+	}
+	return reflect.DeepEqual(old, next)
+}
+
+// sameStore reports whether the records stay where they are. A node that is called
+// like the host keeps its old name in them until it is started again.
+func sameStore(old, next *config.Config) bool {
+	was, will := old.Store, next.Store
+	if string(was.Node) == string(old.Hostname) && string(will.Node) == string(next.Hostname) {
+		will.Node = was.Node
+	}
+	return was == will
 }
 
 // protocolChanges names the listeners that would have to speak another protocol: one

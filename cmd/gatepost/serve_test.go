@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"gatepost/internal/admin"
 	"gatepost/internal/spool"
 )
 
@@ -245,9 +247,7 @@ func TestWhatNeedsARestartIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for change, want := range map[[2]string]string{
-		{`hostname = "gw.example.com"`, `hostname = "other.example.com"`}:                              "hostname",
 		{`data_dir = "data"`, `data_dir = "elsewhere"`}:                                                "data_dir",
-		{`log_dir = "log"`, "log_dir = \"log\"\npostmaster = \"me@in.example\""}:                       "postmaster",
 		{`limits.free_disk = "1MiB"`, `limits.free_disk = "2MiB"`}:                                     "limits.free_disk",
 		{`[[listener]]`, "[admin]\nlisten = \"127.0.0.1:1\"\n[queue]\nmax_active = 7\n\n[[listener]]"}: "queue",
 		{`limits.free_disk = "1MiB"`, "admin.listen = \"127.0.0.1:1\"\nlimits.free_disk = \"1MiB\"\n"}: "admin",
@@ -264,6 +264,34 @@ func TestWhatNeedsARestartIsNamed(t *testing.T) {
 	s.write("gatepost.toml", string(text))
 	if err := a.reload(t.Context()); err != nil || a.state.Load().reloadErr != nil {
 		t.Errorf("back to what it was: %v, %v", err, a.state.Load().reloadErr)
+	}
+}
+
+// A first administrator gives the host its name while it runs: greetings and reports
+// have it, and the first report goes to the new postmaster.
+func TestAReloadGivesTheHostAnotherName(t *testing.T) {
+	s := newSite(t)
+	s.configure("")
+	a := s.mustStart()
+	text, err := os.ReadFile(s.file())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write("gatepost.toml", strings.NewReplacer(`hostname = "gw.example.com"`, "hostname = \"mx.other.example\"\npostmaster = \"me@in.example\"").Replace(string(text)))
+	if err := a.reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", s.smtp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil || !strings.HasPrefix(line, "220 mx.other.example ") {
+		t.Errorf("greeting %q, %v", line, err)
+	}
+	if got := a.pagesConfig(a.gen.cfg, &admin.Config{}).Hostname(); got != "mx.other.example" {
+		t.Errorf("the pages say %q", got)
 	}
 }
 

@@ -55,8 +55,18 @@ func (a *app) pagesConfig(cfg *config.Config, ac *admin.Config) pages.Config {
 	return pages.Config{
 		Gate: ac.Gate, Log: a.logs.Logger("Admin"), Configuration: ac.Configuration, Keys: keysAPI{a}, Bayes: contentAPI{a}.BayesStatus,
 		TestMail: a.sendTestMail,
-		Hostname: func() string { return string(cfg.Hostname) }, Quarantine: a.services.quarantine, Queue: ac.Queue, Greylist: greylists{a},
+		Hostname: a.hostname(cfg), Quarantine: a.services.quarantine, Queue: ac.Queue, Greylist: greylists{a},
 		Transports: a.transportNames, History: ac.History, LogFiles: ac.LogFiles, Health: ac.Health,
+	}
+}
+
+// hostname is the name of the present generation, at first that of cfg.
+func (a *app) hostname(cfg *config.Config) func() string {
+	return func() string {
+		if state := a.state.Load(); state != nil {
+			return string(state.gen.cfg.Hostname)
+		}
+		return string(cfg.Hostname)
 	}
 }
 

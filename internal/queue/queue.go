@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gatepost/internal/mail"
@@ -21,10 +22,10 @@ var errUnsaved = errors.New("stop queue: outcomes of attempts could not be store
 // Queue delivers the items of a store. All methods are safe for use by many
 // goroutines.
 type Queue struct {
-	cfg        Config
-	log        *slog.Logger
-	postmaster mail.Address // null: none
-	limiter    *limiter
+	cfg      Config
+	log      *slog.Logger
+	identity atomic.Pointer[identity]
+	limiter  *limiter
 
 	// pausing orders Pause and Resume, each of which stores a setting; nothing
 	// else takes it.
@@ -69,10 +70,8 @@ func New(cfg Config) (*Queue, error) {
 		unsaved:    make(map[handle]result),
 		kick:       make(chan struct{}, 1),
 	}
-	if cfg.Postmaster != "" {
-		if q.postmaster, err = smtp.ParseAddress(cfg.Postmaster); err != nil {
-			return nil, fmt.Errorf("queue: postmaster: %w", err)
-		}
+	if err := q.Identify(cfg.Hostname, cfg.Postmaster); err != nil {
+		return nil, err
 	}
 	q.sched.lookup = func(name string) (TransportConfig, bool) {
 		tc, ok := q.transports[name]
@@ -157,6 +156,26 @@ func (q *Queue) Stop(ctx context.Context) error {
 		return errors.New("stop queue: attempts still run after they were cancelled")
 	}
 	return q.saveLast()
+}
+
+// identity is in whose name reports are sent.
+type identity struct {
+	hostname   string
+	postmaster mail.Address // null: none
+}
+
+// Identify changes in whose name reports are sent, see Config.Hostname and
+// Config.Postmaster.
+func (q *Queue) Identify(hostname, postmaster string) error {
+	who := &identity{hostname: hostname}
+	if postmaster != "" {
+		var err error
+		if who.postmaster, err = smtp.ParseAddress(postmaster); err != nil {
+			return fmt.Errorf("queue: postmaster: %w", err)
+		}
+	}
+	q.identity.Store(who)
+	return nil
 }
 
 // Reload replaces the transports and their policies. Items whose transport is

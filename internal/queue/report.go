@@ -86,9 +86,10 @@ func failureAction(r *mail.QueuedRecipient, p Policy, null bool) dsn.Action {
 // send writes the report and gives it to the bouncer.
 func (q *Queue) send(ctx context.Context, j job, msg message, due []dsn.Recipient, now time.Time) error {
 	env := msg.m.Envelope
+	who := q.identity.Load()
 	to := env.Sender
 	if to.IsNull() {
-		to = q.postmaster
+		to = who.postmaster
 	}
 	key := limiterKey{sender: env.Sender.Key(), transport: msg.item.Transport, nextHop: msg.item.NextHop}
 	if why := q.refuseReport(env, to, due, key, now); why != "" {
@@ -98,7 +99,7 @@ func (q *Queue) send(ctx context.Context, j job, msg message, due []dsn.Recipien
 		return nil
 	}
 	report, _, err := dsn.Build(dsn.Report{
-		Hostname:     q.cfg.Hostname,
+		Hostname:     who.hostname,
 		Date:         now,
 		To:           to,
 		Envelope:     env,

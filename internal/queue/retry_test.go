@@ -222,6 +222,23 @@ func TestMailFromTheNullSenderGoesToThePostmasterAndNoFurther(t *testing.T) {
 	}
 }
 
+func TestReportsHaveTheNameThatTheHostGotWhileItRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.good.reply = all(refused)
+		b.run()
+		if err := b.q.Identify("mx.other.example", "me@in.example"); err != nil {
+			t.Fatal(err)
+		}
+		b.send(letter{to: []string{"x@in.example"}, notify: mail.NotifyNever})
+		synctest.Wait()
+		rs := b.bouncer.all()
+		if len(rs) != 1 || rs[0].to != "me@in.example" || !strings.Contains(rs[0].text, "Reporting-MTA: dns; mx.other.example\r\n") {
+			t.Errorf("%+v", rs)
+		}
+	})
+}
+
 func TestABounceStormIsLimitedPerSenderAndDestination(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)

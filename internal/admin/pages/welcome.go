@@ -31,7 +31,7 @@ func (s *Site) welcome() section {
 	sec := section{
 		nav: []entry{{Path: "/welcome", Title: "First steps", Group: "Configuration", Order: 299, permission: accounts.ConfigWrite}},
 		said: map[string]string{
-			"welcome-host": "The name is saved. It comes into use when Gatepost is started again.",
+			"welcome-host": "Saved. New sessions are greeted with this name.",
 			"welcome-mail": "Mail for this domain goes to this server from now on. Send a test mail next.",
 			"welcome-sent": "The test mail is queued. It should be in the mailbox in a moment.",
 			"welcome-same": "It was so already.",
@@ -149,7 +149,7 @@ func (s *Site) changeSteps(r *http.Request, c change.Change, fn func(*edit.Docum
 func (s *Site) setHost(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
 	name := strings.TrimSpace(r.PostFormValue("hostname"))
 	a.Note(name)
-	changed, err := s.changeSteps(r, change.Change{By: a.Name, Why: "first steps: the host's name", Later: true}, func(doc *edit.Document, f firstSteps) error {
+	changed, err := s.changeSteps(r, change.Change{By: a.Name, Why: "first steps: the host's name"}, func(doc *edit.Document, f firstSteps) error {
 		if f.Hostname == name {
 			return nil
 		}
