@@ -176,6 +176,9 @@ func (a *app) serveAdmin(cfg *config.Config) (err error) {
 	if a.services.links != nil {
 		ac.DigestLinks = a.services.links
 	}
+	if a.services.digests != nil {
+		ac.Digests = a.services.digests
+	}
 	if err := a.addWeb(cfg, &ac); err != nil {
 		return err
 	}

@@ -24,7 +24,8 @@ type DigestLinks interface {
 // linkStyle is the only style on the page; the policy names it by its hash.
 const linkStyle = `body{font-family:sans-serif;color:#222;background:#fff;max-width:40em;margin:3em auto;padding:0 1em}` +
 	`th{text-align:left;font-weight:normal;color:#666;padding-right:1em;vertical-align:top;white-space:nowrap}` +
-	`td{overflow-wrap:anywhere}button{font-size:1em;padding:.5em 1.5em;margin-top:1em}`
+	`td{overflow-wrap:anywhere}button,select{font:inherit;padding:.5em}button{padding:.5em 1.5em;margin-top:1em}label{display:block;margin:1em 0 .2em}` +
+	`@media(prefers-color-scheme:dark){:root{color-scheme:dark}body{color:#ddd;background:#181818}th{color:#aaa}}`
 
 // linkPage is the page behind a link. It holds no script, loads nothing, and its
 // button posts to the address that it has.
@@ -41,7 +42,10 @@ var linkPage = template.Must(template.New("link").Parse(`<!DOCTYPE html>
 <tr><th>Size</th><td>{{.Size}}</td></tr>
 <tr><th>Held because</th><td>{{.Kind}}</td></tr>
 </table>
-{{end}}{{if .Button}}<form method="post"><button type="submit">{{.Button}}</button></form>
+{{end}}{{if .Button}}<form method="post">{{with .Setting}}
+<label for="often">How often</label><select id="often" name="often">{{$often := .Often}}{{range $.Oftens}}<option value="{{.}}"{{if eq . $often}} selected{{end}}>{{.}}</option>{{end}}</select>
+<label for="hour">At which hour</label><select id="hour" name="hour">{{$s := .}}{{range $h := 24}}<option value="{{$h}}"{{if eq $h $s.Hour}} selected{{end}}>{{printf "%02d:%02d" $h $s.Minute}}</option>{{end}}</select>
+{{end}}<button type="submit">{{.Button}}</button></form>
 {{end}}</body></html>
 `))
 
@@ -52,7 +56,12 @@ type linkText struct {
 	Text   string
 	Button string
 	Link   *quarantine.Link
+	// Setting is asked for on the page for digests.
+	Setting *quarantine.DigestSetting
 }
+
+// Oftens are what can be chosen.
+func (linkText) Oftens() []quarantine.Often { return quarantine.Oftens() }
 
 func (s *Server) routeDigestLinks(r *router) {
 	sum := sha256.Sum256([]byte(linkStyle))
@@ -64,9 +73,12 @@ func (s *Server) routeDigestLinks(r *router) {
 		return func(w http.ResponseWriter, r *http.Request) {
 			link, err := act(r.Context(), r.PathValue("token"))
 			page := linkText{}
-			if err != nil {
+			switch {
+			case err != nil:
 				page = s.linkFailure(err)
-			} else {
+			case link.Action == quarantine.LinkSettings:
+				page = s.digestPage(r, link.Recipient)
+			default:
 				page = text(link)
 			}
 			writeLinkPage(w, policy, page)
@@ -76,8 +88,45 @@ func (s *Server) routeDigestLinks(r *router) {
 	// them on their own.
 	r.add(
 		Route{Method: "GET", Path: path, Public: true, Capability: true, Do: plain(serve(links.Look, lookText))},
-		Route{Method: "POST", Path: path, Public: true, Capability: true, Do: plain(serve(links.Follow, followText))},
+		Route{Method: "POST", Path: path, Public: true, Capability: true, Do: plain(serve(s.follow, followText))},
 	)
+}
+
+// follow does what a link says; what the one for digests asks for is in the form.
+func (s *Server) follow(ctx context.Context, token string) (*quarantine.Link, error) {
+	link, err := s.cfg.DigestLinks.Look(ctx, token)
+	if err != nil || link.Action == quarantine.LinkSettings {
+		return link, err
+	}
+	return s.cfg.DigestLinks.Follow(ctx, token)
+}
+
+// digestPage shows when an address gets digests, and changes it by POST.
+func (s *Server) digestPage(r *http.Request, address string) linkText {
+	if s.cfg.Digests == nil {
+		return linkText{status: http.StatusGone, Title: "There are no digests now", Text: "Ask your administrator."}
+	}
+	page := linkText{status: http.StatusOK, Title: "Mails about what is held", Text: "For " + address + ". Weekly is on Mondays.", Button: "Save"}
+	if r.Method == http.MethodPost {
+		choice, err := ReadDigestForm(r, address)
+		if err == nil {
+			err = s.cfg.Digests.Choose(r.Context(), choice)
+		}
+		switch {
+		case err == nil:
+			page.Title = "Saved"
+		case errors.Is(err, quarantine.ErrUnavailable):
+			return s.linkFailure(err)
+		default:
+			page.status, page.Title, page.Text = http.StatusUnprocessableEntity, "This was not saved", "Choose how often, and an hour."
+		}
+	}
+	now, err := s.cfg.Digests.Setting(r.Context(), address)
+	if err != nil {
+		return s.linkFailure(err)
+	}
+	page.Setting = &now
+	return page
 }
 
 // linkFailure says why there is nothing to show. Whatever is wrong with a link
@@ -105,6 +154,9 @@ func lookText(l *quarantine.Link) linkText {
 	if l.Action == quarantine.LinkDelete {
 		t.Title, t.Text, t.Button = "Delete this message?", "You will not get it.", "Delete"
 	}
+	if l.Action == quarantine.LinkAsk {
+		t.Title, t.Text, t.Button = "Ask for this message?", "An administrator decides whether you get it.", "Ask"
+	}
 	return t
 }
 
@@ -113,6 +165,9 @@ func followText(l *quarantine.Link) linkText {
 	t := linkText{status: http.StatusOK, Title: "The message was released", Text: "It will be in your mailbox in a moment.", Link: l}
 	if l.Action == quarantine.LinkDelete {
 		t.Title, t.Text = "The message was deleted", ""
+	}
+	if l.Action == quarantine.LinkAsk {
+		t.Title, t.Text = "An administrator sees now that you want it", ""
 	}
 	if l.Threat == mail.ThreatUnscanned && l.Action == quarantine.LinkRelease {
 		t.Text += " It could not be checked for viruses: take care with what it holds."

@@ -258,7 +258,7 @@ func TestWithoutAQuarantineItsPathsAreUnknown(t *testing.T) {
 }
 
 // digestTokens has a digest written about what is held and returns the tokens of
-// its links: release and delete of each message, the latest first. It needs the
+// its links: release and delete of each message, the latest first, then the settings. It needs the
 // time of testing/synctest.
 func (w *ward) digestTokens() []string {
 	w.t.Helper()
@@ -275,6 +275,7 @@ func (w *ward) digestTokens() []string {
 	var list []string
 	plain := strings.ReplaceAll(strings.Join(w.out.digests[before:], ""), "=\r\n", "")
 	plain, _, _ = strings.Cut(plain, "text/html")
+	_, plain, _ = strings.Cut(plain, "text/plain") // not the link in the header
 	for _, m := range regexp.MustCompile(`https://gw.example.com/q/([A-Za-z0-9_-]+)`).FindAllStringSubmatch(plain, -1) {
 		list = append(list, m[1])
 	}
@@ -287,8 +288,8 @@ func testTheLinksOfADigestShowAndAct(t *testing.T) {
 	w := newWard(t)
 	w.hold(mail.ThreatUnscanned, "anna@example.com")
 	list := w.digestTokens()
-	if len(list) != 2 {
-		t.Fatalf("%d links", len(list))
+	if len(list) != 3 {
+		t.Fatalf("want release, delete, settings: %d links", len(list))
 	}
 	release, drop := "/q/"+list[0], "/q/"+list[1]
 	for range 2 {

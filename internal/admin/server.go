@@ -29,6 +29,8 @@ type Config struct {
 	Flows Flows
 	// DigestLinks, where set, answers the links in digests, on TCP.
 	DigestLinks DigestLinks
+	// Digests, where set, is served under /api/v1/digests, and by a link in digests.
+	Digests Digests
 	// Routing tells where mail goes; nil: its paths answer 404.
 	Routing Routing
 	// Content looks at single messages; nil: its paths answer 404.
@@ -134,6 +136,9 @@ func (s *Server) routeAPI(r *router) {
 	s.routeProcess(r)
 	if s.cfg.Quarantine != nil {
 		s.routeQuarantine(r)
+	}
+	if s.cfg.Digests != nil {
+		s.routeDigests(r)
 	}
 	s.routeFlows(r)
 	if s.cfg.Greylist != nil {

@@ -25,6 +25,12 @@ const (
 	Never  Often = "never"
 )
 
+// Oftens are all there are.
+func Oftens() []Often { return []Often{Daily, Weekly, Never} }
+
+// Links are those that stand in the digests.
+func (d *Digests) Links() *Links { return d.cfg.Links }
+
 // DigestSetting is when an address gets digests.
 type DigestSetting struct {
 	Address string `json:"address"`
@@ -82,7 +88,7 @@ func (d *Digests) Choose(ctx context.Context, s DigestSetting) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrRequest, err)
-	case s.Often != Daily && s.Often != Weekly && s.Often != Never:
+	case !slices.Contains(Oftens(), s.Often):
 		return fmt.Errorf("%w: digests come daily, weekly or never, not %.20q", ErrRequest, s.Often)
 	case s.Hour < 0 || s.Hour > 23:
 		return fmt.Errorf("%w: %d is no hour of the day, 0 to 23", ErrRequest, s.Hour)

@@ -12,6 +12,7 @@ import (
 
 	"gatepost/internal/accounts"
 	"gatepost/internal/admin"
+	"gatepost/internal/quarantine"
 )
 
 // account is what everybody sees of themselves: password, second factor, tokens and
@@ -26,7 +27,7 @@ func (s *Site) account() section {
 			"totp-on":  "The second factor is on. Your other sessions have ended.",
 			"totp-off": "The second factor is off.",
 			"session":  "The session has ended.", "sessions": "All your other sessions have ended.",
-			"token-gone": "The token works no more.",
+			"token-gone": "The token works no more.", "digest": "Digests come as you chose.",
 		},
 		routes: []admin.Route{
 			own("GET", "/account", "", s.showAccount),
@@ -37,6 +38,7 @@ func (s *Site) account() section {
 			own("POST", "/account/tokens", "make token", s.makeToken),
 			own("POST", "/account/tokens/delete", "end token", s.deleteToken),
 			own("POST", "/account/sessions/end", "end session", s.endSession),
+			{Method: "POST", Path: "/account/digest", Permission: accounts.QuarantineWrite, Scope: accounts.Own, Act: "change digests", Do: s.chooseDigest},
 		},
 	}
 }
@@ -54,7 +56,12 @@ type accountView struct {
 	QR    *qrPicture
 	// Secret is that of a token that was just made.
 	Secret string
+	// Digests are when the own addresses get them.
+	Digests []quarantine.DigestSetting
 }
+
+// Oftens are what can be chosen.
+func (accountView) Oftens() []quarantine.Often { return quarantine.Oftens() }
 
 func (s *Site) showAccount(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
 	s.accountPage(w, r, a, accountView{}, nil)
@@ -72,6 +79,9 @@ func (s *Site) accountPage(w http.ResponseWriter, r *http.Request, a *admin.Acto
 		s.Refuse(w, r, a, http.StatusServiceUnavailable, sentence(err.Error()))
 		return
 	}
+	if v.Digests, err = s.digestsOf(r, a); err != nil && failed == nil {
+		failed = err
+	}
 	for _, p := range accounts.Permissions() {
 		if a.May(p) {
 			v.Scopes = append(v.Scopes, p)
@@ -82,6 +92,46 @@ func (s *Site) accountPage(w http.ResponseWriter, r *http.Request, a *admin.Acto
 		p.Status, p.Failed = http.StatusUnprocessableEntity, sentence(failed.Error())
 	}
 	s.show(w, r, a, p)
+}
+
+// digestsOf is when the own addresses get digests.
+func (s *Site) digestsOf(r *http.Request, a *admin.Actor) ([]quarantine.DigestSetting, error) {
+	if s.cfg.Digests == nil || !a.May(accounts.QuarantineWrite) {
+		return nil, nil
+	}
+	var list []quarantine.DigestSetting
+	for _, address := range a.Addresses {
+		one, err := s.cfg.Digests.Setting(r.Context(), address)
+		if err != nil {
+			return list, err
+		}
+		list = append(list, one)
+	}
+	return list, nil
+}
+
+func (s *Site) chooseDigest(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
+	address := r.PostFormValue("address")
+	var err error
+	switch {
+	case s.cfg.Digests == nil:
+		err = errors.New("no digests are sent here")
+	case !slices.Contains(a.Addresses, address):
+		err = errors.New("this is no address of yours")
+	}
+	var choice quarantine.DigestSetting
+	if err == nil {
+		choice, err = admin.ReadDigestForm(r, address)
+	}
+	if err == nil {
+		a.Note(fmt.Sprintf("%s %s %d", address, choice.Often, choice.Hour))
+		err = s.cfg.Digests.Choose(r.Context(), choice)
+	}
+	if err != nil {
+		s.accountPage(w, r, a, accountView{}, err)
+		return
+	}
+	s.back(w, r, "/account", "digest")
 }
 
 // known checks the present password, which what weakens or changes an account asks

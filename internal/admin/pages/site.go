@@ -48,6 +48,8 @@ type Config struct {
 	Health   admin.Health
 	// Transports are the names of those that mail can be sent by, for choices.
 	Transports func() []string
+	// Digests are for the page of the own account; nil leaves them out.
+	Digests admin.Digests
 	// Bayes is what was learned; nil leaves it out.
 	Bayes func(context.Context) (any, error)
 	// TestMail sends a test mail from the first steps; nil leaves it out.

@@ -17,6 +17,7 @@ import (
 	"gatepost/internal/admin/pages"
 	"gatepost/internal/mail"
 	"gatepost/internal/policy/auth"
+	"gatepost/internal/quarantine"
 	"gatepost/internal/store"
 )
 
@@ -34,6 +35,7 @@ func must(t testing.TB, err error) {
 type web struct {
 	t        testing.TB
 	accounts *accounts.Accounts
+	store    *store.Store
 	server   *admin.Server
 	gate     *admin.Gate
 	handler  http.Handler
@@ -46,6 +48,7 @@ type noFlows struct{ admin.Flows }
 type noRouting struct{ admin.Routing }
 type noContent struct{ admin.Content }
 type noLinks struct{ admin.DigestLinks }
+type noDigests struct{ admin.Digests }
 type noConfiguration struct{ admin.Configuration }
 type noPagesQuarantine struct{ pages.Quarantine }
 type noKeys struct{ pages.Keys }
@@ -59,7 +62,7 @@ func (healthy) Checks() []admin.Check { return nil }
 func everything() admin.Config {
 	return admin.Config{
 		Queue: noQueue{}, Health: healthy{}, Quarantine: noQuarantine{}, Greylist: noGreylist{}, Flows: noFlows{},
-		History: noHistory{}, LogFiles: noLog{}, Routing: noRouting{}, Content: noContent{}, DigestLinks: noLinks{}, Configuration: noConfiguration{},
+		History: noHistory{}, LogFiles: noLog{}, Routing: noRouting{}, Content: noContent{}, DigestLinks: noLinks{}, Digests: noDigests{}, Configuration: noConfiguration{},
 		Reload:  func(context.Context) error { return nil },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics") }),
 	}
@@ -76,7 +79,7 @@ func openWith(t testing.TB, parts func(*store.Store, *pages.Config), change ...f
 	s, err := store.Open(context.Background(), store.Options{Dir: t.TempDir(), Node: "gw1", Log: slog.New(slog.DiscardHandler)})
 	must(t, err)
 	t.Cleanup(func() { must(t, s.Close()) })
-	w := &web{t: t}
+	w := &web{t: t, store: s}
 	w.accounts, err = accounts.New(accounts.Config{Store: s})
 	must(t, err)
 	check, err := auth.New(auth.Config{Pad: -1, Blocks: []auth.Block{{Use: admin.LocalBlock, Backend: admin.LocalUsers{Accounts: w.accounts}}}})
@@ -95,6 +98,9 @@ func openWith(t testing.TB, parts func(*store.Store, *pages.Config), change ...f
 	w.gate = gate
 	cfg := everything()
 	cfg.Quarantine, cfg.Greylist, cfg.Queue = pc.Quarantine, pc.Greylist, pc.Queue
+	if d, ok := pc.Digests.(*quarantine.Digests); ok {
+		cfg.Digests, cfg.DigestLinks = d, d.Links()
+	}
 	cfg.Accounts, cfg.Gate, cfg.Pages = w.accounts, gate, site
 	w.server, err = admin.New(cfg)
 	must(t, err)
