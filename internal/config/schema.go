@@ -59,6 +59,8 @@ type SchemaKey struct {
 	Max      string   `json:"max,omitempty"`
 	// Kinds are the kinds of transport that have the key; none: all.
 	Kinds []string `json:"kinds,omitempty"`
+	// Values is what the values of a table are that has whatever keys: "text", "decimal".
+	Values string `json:"values,omitempty"`
 	// Names is the section whose names are the values: "flow".
 	Names string `json:"names,omitempty"`
 	// NamesAfter are sections whose names are values behind a word and ":": "ldap" for
@@ -166,7 +168,7 @@ func (m *schemaMaker) key(t reflect.Type, k key, path string) SchemaKey {
 	s := SchemaKey{
 		Name: k.name, Type: schemaType(elem, k), List: ft.Kind() == reflect.Slice, Required: k.tag.Get("required") == "true",
 		Doc: m.docs[t.Name()].fields[k.name], Min: k.tag.Get("min"), Max: k.tag.Get("max"), Names: namesOf(path),
-		NamesAfter: namesAfter(elem, path),
+		NamesAfter: namesAfter(elem, path), Values: valuesOf(elem),
 	}
 	if isTable(elem) && elem != reflect.TypeFor[Block]() {
 		s.Keys = m.keys(elem, path)
@@ -222,6 +224,14 @@ func namesOf(path string) string {
 		}
 	}
 	return ""
+}
+
+// valuesOf is what the values of a map are, "" where they may be anything.
+func valuesOf(t reflect.Type) string {
+	if t.Kind() != reflect.Map {
+		return ""
+	}
+	return map[reflect.Kind]string{reflect.String: "text", reflect.Float64: "decimal"}[t.Elem().Kind()]
 }
 
 // namesAfter are the sections that values of a type, or of one key, may name behind a

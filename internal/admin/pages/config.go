@@ -83,6 +83,8 @@ type draft struct {
 	doc  *edit.Document
 	// was is the text of the base, sent that of the form.
 	was, sent string
+	// Files come along with it.
+	Files []change.FileText
 }
 
 // undo takes back what was done to the draft since it was sent.
@@ -97,7 +99,10 @@ func (d *draft) undo() {
 func (d *draft) Text() string { return base64.StdEncoding.EncodeToString([]byte(d.doc.Text())) }
 
 // Changed reports whether the draft differs from its base.
-func (d *draft) Changed() bool { return d.doc.Text() != d.was }
+func (d *draft) Changed() bool { return d.doc.Text() != d.was || len(d.Files) > 0 }
+
+// FileTexts are the files of the draft for hidden fields of a form.
+func (d *draft) FileTexts() []change.FileText { return encoded(d.Files) }
 
 // readDraft is the draft that a form carries, or where it carries none the text on disk.
 func (c *configPages) readDraft(r *http.Request) (*draft, error) {
@@ -115,6 +120,9 @@ func (c *configPages) readDraft(r *http.Request) (*draft, error) {
 		text, d.Base = string(raw), r.PostFormValue("base")
 	}
 	d.sent = text
+	if d.Files, err = readFiles(r); err != nil {
+		return nil, err
+	}
 	d.doc, err = edit.Parse(text)
 	return d, err
 }
@@ -122,7 +130,7 @@ func (c *configPages) readDraft(r *http.Request) (*draft, error) {
 // change is a draft as something to apply.
 func (d *draft) change() change.Change {
 	text := d.doc.Text()
-	return change.Change{Base: d.Base, Text: &text}
+	return change.Change{Base: d.Base, Text: &text, Files: d.Files}
 }
 
 // overviewSection is one section of the overview.

@@ -17,8 +17,8 @@ type field struct {
 	config.SchemaKey
 	// ID is its name in the form: the path below the item.
 	ID string
-	// Kind is how it is put in: "text", "number", "select", "lines", "checks",
-	// "literal", or "group" for a table with Fields.
+	// Kind is how it is put in: "text", "number", "select", "lines", "checks", "pairs",
+	// "literal", "group" for a table with Fields, or "tables" for several, with Rows.
 	Kind string
 	// Value is what is there, one line for each element of a list; Set says that the
 	// file has the key.
@@ -27,8 +27,19 @@ type field struct {
 	// Options are what can be chosen.
 	Options []option
 	Fields  []field
+	Rows    []row
+	// File says that it names a file, Missing that this is not there: its text may come
+	// along.
+	File, Missing bool
 	// Problem is what is wrong with it.
 	Problem string
+}
+
+// row is one of several tables.
+type row struct {
+	// ID is its name in the form, without the dot at the end.
+	ID, Name     string
+	Fields, More []field
 }
 
 type option struct {
@@ -40,6 +51,8 @@ type option struct {
 type former struct {
 	doc    *edit.Document
 	schema *config.Schema
+	// there reports whether a file is there; nil: nobody knows.
+	there func(path string) bool
 }
 
 // fields are those of the keys at a path; prefix stands in front of their names.
@@ -62,9 +75,25 @@ func (f *former) field(k config.SchemaKey, at edit.Path, id string) field {
 		x.Fields = f.fields(k.Keys, at, id+".")
 		return x
 	}
+	if x.Kind == "tables" {
+		for i := range f.doc.Len(at) {
+			r := row{ID: id + "." + strconv.Itoa(i)}
+			r.Name, _ = textAt(f.doc, at.At(i).With("name"))
+			r.Fields, r.More = sorted(f.fields(k.Keys, at.At(i), r.ID+"."))
+			x.Rows = append(x.Rows, r)
+		}
+		return x
+	}
 	x.Value = textOf(v, x.Kind)
+	x.File = k.Type == "path" && !k.List && strings.HasSuffix(k.Name, "file")
+	x.Missing = x.File && f.there != nil && (x.Value == "" || !f.there(x.Value))
 	x.Options = f.options(&x)
 	return x
+}
+
+// Secret reports whether the file that it names is never shown.
+func (x field) Secret() bool {
+	return slices.ContainsFunc([]string{"password", "secret", "token", "key_file"}, func(w string) bool { return strings.Contains(x.Name, w) })
 }
 
 // kindOf is how a key is put in.
@@ -72,7 +101,11 @@ func kindOf(k config.SchemaKey) string {
 	switch {
 	case len(k.Keys) > 0 && !k.List:
 		return "group"
-	case k.Type == "table" || k.Type == "conditions" || len(k.Keys) > 0:
+	case len(k.Keys) > 0:
+		return "tables"
+	case k.Values != "" && !k.List:
+		return "pairs"
+	case k.Type == "table" || k.Type == "conditions":
 		return "literal"
 	case k.List && (k.Type == "choice" || k.Names != ""):
 		return "checks"
@@ -94,6 +127,10 @@ func textOf(v any, kind string) string {
 	case string:
 		if kind != "literal" {
 			return v
+		}
+	case map[string]any:
+		if kind == "pairs" {
+			return pairsText(v)
 		}
 	case []any:
 		if kind == "lines" || kind == "checks" {
@@ -153,8 +190,8 @@ func (f *former) read(r *http.Request, fields []field, at edit.Path) error {
 	for i := range fields {
 		x := &fields[i]
 		here := at.With(x.Name)
-		if x.Kind == "group" {
-			if err := f.read(r, x.Fields, here); err != nil {
+		if x.Kind == "group" || x.Kind == "tables" {
+			if err := f.readNested(r, x, here); err != nil {
 				return err
 			}
 			continue
@@ -174,10 +211,23 @@ func (f *former) read(r *http.Request, fields []field, at edit.Path) error {
 	return nil
 }
 
+// readNested takes the fields of a table, or of several.
+func (f *former) readNested(r *http.Request, x *field, at edit.Path) error {
+	if err := f.read(r, x.Fields, at); err != nil {
+		return err
+	}
+	for i := range x.Rows {
+		if err := f.read(r, slices.Concat(x.Rows[i].Fields, x.Rows[i].More), at.At(i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // lines are those of a field without white space around them; of others but lists and
 // literals there is one, whose line ends are refused later.
 func lines(text, kind string) []string {
-	if kind != "lines" && kind != "checks" && kind != "literal" {
+	if kind != "lines" && kind != "checks" && kind != "literal" && kind != "pairs" {
 		return []string{strings.Trim(text, " \t")}
 	}
 	var list []string
@@ -204,6 +254,12 @@ func (f *former) put(x *field, at edit.Path, text string) error {
 			return err
 		}
 		v = parsed
+	case "pairs":
+		pairs, err := pairs(text, x.Values)
+		if err != nil {
+			return err
+		}
+		v = pairs
 	case "lines", "checks":
 		list := []any{}
 		for line := range strings.SplitSeq(text, "\n") {
@@ -258,6 +314,12 @@ func blameOne(fields []field, prefix string, p *change.Problem) bool {
 		x := &fields[i]
 		if blameOne(x.Fields, prefix+"."+x.Name, p) {
 			return true
+		}
+		for n, row := range x.Rows {
+			at := prefix + "." + x.Name + "." + label(row.Name, n)
+			if blameOne(row.Fields, at, p) || blameOne(row.More, at, p) {
+				return true
+			}
 		}
 		if x.Kind != "group" && p.Path == strings.TrimPrefix(prefix+"."+x.Name, ".") {
 			x.Problem = strings.TrimSuffix(p.Message+"; "+p.Hint, "; ")

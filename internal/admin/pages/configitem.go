@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -151,7 +152,7 @@ func facts(d *edit.Document, s *config.SchemaSection, at edit.Path) []string {
 // item makes the form of an item of a draft.
 func (c *configPages) item(d *draft, s *config.SchemaSection, index string) *item {
 	x := &item{draft: d, Section: *s, Index: index, prefix: s.Name}
-	f := &former{d.doc, c.schema}
+	f := &former{doc: d.doc, schema: c.schema, there: c.there(d)}
 	if s.Name != "" {
 		x.path = edit.Path{{Key: s.Name}}
 	}
@@ -172,6 +173,17 @@ func (c *configPages) item(d *draft, s *config.SchemaSection, index string) *ite
 		x.Diff = diffLines(edit.Diff("saved", d.was, "draft", d.doc.Text()))
 	}
 	return x
+}
+
+// there tells which files are there, or come along with a draft.
+func (c *configPages) there(d *draft) func(string) bool {
+	return func(path string) bool {
+		if slices.ContainsFunc(d.Files, func(f change.FileText) bool { return f.Path == path }) {
+			return true
+		}
+		f, err := c.config.File(path)
+		return err == nil && f.Exists || filepath.IsAbs(path)
+	}
 }
 
 // empty is a document without anything.
@@ -366,6 +378,9 @@ func (c *configPages) edit(r *http.Request, d *draft, s *config.SchemaSection, i
 		return index, false, err
 	}
 	x := c.item(d, s, index)
+	if handled, err := c.editRows(r, d, x, do, argument); handled {
+		return index, false, err
+	}
 	done, err = c.editBlocks(r, d, x, do, argument)
 	return index, done, err
 }
@@ -408,14 +423,20 @@ func (c *configPages) rename(r *http.Request, d *draft, s *config.SchemaSection,
 
 // readItem takes the fields of the form into the draft.
 func (c *configPages) readItem(r *http.Request, d *draft, s *config.SchemaSection, index string) error {
-	x, f := c.item(d, s, index), &former{d.doc, c.schema}
+	x, f := c.item(d, s, index), &former{doc: d.doc, schema: c.schema}
 	if err := f.read(r, slices.Concat(x.Fields, x.More), x.path); err != nil {
 		return err
 	}
 	if err := c.rename(r, d, s, x); err != nil {
 		return err
 	}
+	if err := c.contents(r, d, slices.Concat(x.Fields, x.More)); err != nil {
+		return err
+	}
 	for _, b := range x.Blocks {
+		if err := c.contents(r, d, slices.Concat(b.Fields, b.More)); err != nil {
+			return err
+		}
 		if err := f.read(r, slices.Concat(b.Fields, b.More), x.path.With("blocks").At(b.Index)); err != nil {
 			return err
 		}

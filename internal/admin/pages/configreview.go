@@ -49,9 +49,7 @@ func (c *configPages) review(w http.ResponseWriter, r *http.Request, a *admin.Ac
 	if what.Text != nil {
 		v.Text = base64.StdEncoding.EncodeToString([]byte(*what.Text))
 	}
-	for _, f := range what.Files {
-		v.Files = append(v.Files, change.FileText{Path: f.Path, Base: f.Base, Text: base64.StdEncoding.EncodeToString([]byte(f.Text))})
-	}
+	v.Files = encoded(what.Files)
 	status := http.StatusOK
 	if !checked.OK {
 		status = http.StatusUnprocessableEntity
@@ -59,27 +57,54 @@ func (c *configPages) review(w http.ResponseWriter, r *http.Request, a *admin.Ac
 	c.show(w, r, a, page{Template: "config-review.html", Title: "Review the change", Status: status, Data: v})
 }
 
-// readChange is the change that the form of a review carries.
-func readChange(r *http.Request) (what change.Change, err error) {
-	decode := func(s string) string {
-		raw, decodeErr := base64.StdEncoding.DecodeString(s)
-		if decodeErr != nil {
-			err = &change.BadError{Text: "the form is damaged; open the page again"}
-		}
-		return string(raw)
+// encoded are files for hidden fields.
+func encoded(files []change.FileText) []change.FileText {
+	var list []change.FileText
+	for _, f := range files {
+		list = append(list, change.FileText{Path: f.Path, Base: f.Base, Text: base64.StdEncoding.EncodeToString([]byte(f.Text))})
 	}
-	what.Why = strings.TrimSpace(r.PostFormValue("why"))
-	what.Later = r.PostFormValue("later") != ""
-	if text := r.PostFormValue("text"); text != "" {
-		decoded := decode(text)
-		what.Base, what.Text = r.PostFormValue("base"), &decoded
+	return list
+}
+
+var errDamaged = &change.BadError{Text: "the form is damaged; open the page again"}
+
+// readFiles are the files that a form carries in hidden fields.
+func readFiles(r *http.Request) ([]change.FileText, error) {
+	if r.Method != http.MethodPost {
+		return nil, nil
+	}
+	if err := r.ParseForm(); err != nil {
+		return nil, errDamaged
 	}
 	paths, bases, texts := r.PostForm["file"], r.PostForm["file-base"], r.PostForm["file-text"]
 	if len(bases) != len(paths) || len(texts) != len(paths) {
-		return what, &change.BadError{Text: "the form is damaged; open the page again"}
+		return nil, errDamaged
 	}
+	var list []change.FileText
 	for i, path := range paths {
-		what.Files = append(what.Files, change.FileText{Path: path, Base: bases[i], Text: decode(texts[i])})
+		text, err := base64.StdEncoding.DecodeString(texts[i])
+		if err != nil {
+			return nil, errDamaged
+		}
+		list = append(list, change.FileText{Path: path, Base: bases[i], Text: string(text)})
+	}
+	return list, nil
+}
+
+// readChange is the change that the form of a review carries.
+func readChange(r *http.Request) (what change.Change, err error) {
+	what.Why = strings.TrimSpace(r.PostFormValue("why"))
+	what.Later = r.PostFormValue("later") != ""
+	if text := r.PostFormValue("text"); text != "" {
+		decoded, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			return what, errDamaged
+		}
+		was := string(decoded)
+		what.Base, what.Text = r.PostFormValue("base"), &was
+	}
+	if what.Files, err = readFiles(r); err != nil {
+		return what, err
 	}
 	if len(what.Why) > maxWhy || strings.ContainsAny(what.Why, "\r\n\x00") {
 		err = &change.BadError{Text: "the reason is one line of at most 500 bytes"}

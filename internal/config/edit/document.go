@@ -315,7 +315,8 @@ func listOf(p Path) Path {
 
 // Insert puts an element into the list at a path, before the one at index i, or with i
 // at or behind the end, or negative, as the last. Where there is no list, it is made: a
-// [[table]] for a table at the top of the file, else one in brackets.
+// [[table]] for a table at the top of the file, a [[section.table]] for one in a section
+// of which there is one, else one in brackets.
 func (d *Document) Insert(p Path, i int, v any) error {
 	if len(p) == 0 || p[len(p)-1].Elem {
 		return errPath
@@ -325,7 +326,7 @@ func (d *Document) Insert(p Path, i int, v any) error {
 	}
 	n, err := d.node(p)
 	switch {
-	case errors.Is(err, ErrNotFound) && len(p) == 1 && isTable(v):
+	case errors.Is(err, ErrNotFound) && isTable(v) && d.sectioned(p):
 		return d.appendSection(p, v, true)
 	case errors.Is(err, ErrNotFound):
 		return d.Set(p, []any{v})
@@ -352,6 +353,16 @@ func (d *Document) Insert(p Path, i int, v any) error {
 		return err
 	}
 	return d.apply(d.putSection(n, i, text))
+}
+
+// sectioned reports whether a new list at a path may be one of [[sections]]: what it
+// stands in is not in braces, and no element of a list.
+func (d *Document) sectioned(p Path) bool {
+	if len(p) == 1 {
+		return true
+	}
+	parent := d.root.kids[p[0].Key]
+	return len(p) == 2 && !p[0].Elem && (parent == nil || parent.kind == tableValue && parent.val == nil && parent.dots == 0)
 }
 
 // Move makes the element that p leads to the one at index to of its list.

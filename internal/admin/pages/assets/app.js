@@ -14,7 +14,28 @@ function showTimes(root) {
   }
 }
 
+// Files of the reader become the text of a field, which travels as any other.
+const maxUpload = 16 << 20;
+function offerUploads(root) {
+  for (const label of root.querySelectorAll("label.upload[hidden]")) label.hidden = false;
+}
+async function upload(input) {
+  const [file] = input.files, into = document.getElementById(input.dataset.into);
+  if (!file || !into) return;
+  const text = file.size > maxUpload ? null : new TextDecoder("utf-8", { fatal: true });
+  try {
+    if (!text) throw new Error("It is larger than 16 MiB.");
+    into.value = text.decode(await file.arrayBuffer());
+    input.setCustomValidity("");
+    into.dispatchEvent(new Event("input"));
+  } catch (e) {
+    input.setCustomValidity(text ? "It is no text." : e.message);
+    input.reportValidity();
+  }
+}
+
 function refresh(root) {
+  offerUploads(root);
   showTimes(root);
   drawCharts(root);
 }
@@ -74,6 +95,7 @@ document.addEventListener("click", (e) => {
   const all = e.target.closest("[data-check-all]");
   if (all) for (const box of document.querySelectorAll(`input[name="${CSS.escape(all.dataset.checkAll)}"]`)) box.checked = all.checked;
 });
+document.addEventListener("change", (e) => { if (e.target.dataset?.into) upload(e.target); });
 // A form with data-confirm asks first.
 document.addEventListener("submit", (e) => {
   const text = e.submitter?.dataset.confirm ?? e.target.dataset.confirm;

@@ -1,0 +1,101 @@
+package pages_test
+
+import (
+	"encoding/base64"
+	"html"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// stepper sends the form of a page with a button, again and again.
+type stepper struct {
+	*testing.T
+	c          *client
+	path, page string
+}
+
+func (s *stepper) do(button string, more url.Values) int {
+	s.Helper()
+	if more == nil {
+		more = url.Values{}
+	}
+	more.Set("do", button)
+	r := s.c.post(s.path, form(s.T, s.page, more))
+	s.page = r.Body.String()
+	return r.Code
+}
+
+// text is the draft in the page.
+func (s *stepper) text() string {
+	s.Helper()
+	text, err := base64.StdEncoding.DecodeString(html.UnescapeString(field(s.page, "text")))
+	must(s.T, err)
+	return string(text)
+}
+
+func TestProvidersAndWebhooksHaveForms(t *testing.T) {
+	c, _, dir := configPages(t)
+	s := &stepper{T: t, c: c, path: "/config/admin/edit", page: c.get("/config/admin").Body.String()}
+	if code := s.do("row-add:webhook", nil); code != http.StatusUnprocessableEntity {
+		t.Errorf("a webhook without a name: %d", code)
+	}
+	s.do("row-add:webhook", url.Values{"new.webhook": {"chat"}})
+	s.do("row-add:webhook", url.Values{"new.webhook": {"gone"}})
+	s.do("row-add:oidc", url.Values{"new.oidc": {"company"}})
+	s.do("row-remove:webhook.1", nil)
+	for _, bad := range []string{"row-remove:webhook.7", "row-remove:webhook", "row-add:listen", "row-remove:flows.auth.0", "row-add:"} {
+		if code := s.do(bad, url.Values{"new.listen": {"x"}}); code != http.StatusUnprocessableEntity {
+			t.Errorf("%s: %d", bad, code)
+		}
+	}
+	filled := url.Values{
+		"webhook.0.url": {"https://hooks.example.com/x"}, "has.webhook.0.events": {"1"}, "webhook.0.events": {"admin", "release"}, "webhook.0.secret_file": {"hook.secret"},
+		"oidc.0.issuer": {"https://login.example.com"}, "oidc.0.client_id": {"gatepost"}, "oidc.0.roles": {"helpdesk = operator\r\n\"cn=mail,dc=x\" = administrator"}, "base_url": {"https://gw.example.com"},
+	}
+	// What is wrong stands at the field of the element.
+	if code := s.do("review", filled); code != http.StatusUnprocessableEntity {
+		t.Fatalf("a secret that is not there: %d", code)
+	}
+	at := strings.Index(s.page, `id="f-webhook.0.secret_file"`)
+	if at < 0 || !strings.Contains(s.page[at:at+1500], "This file is not there yet") || !strings.Contains(s.page[at:at+900], `class="wrong"`) {
+		t.Errorf("the field does not say that the file is missing: %.2000s", s.page[max(at, 0):])
+	}
+	filled.Set("content.webhook.0.secret_file", "a secret of many bytes")
+	if code := s.do("review", filled); code != http.StatusOK {
+		t.Fatalf("%d: %s", code, s.page)
+	}
+	if shown := html.UnescapeString(s.page); strings.Contains(shown, "many bytes") || !strings.Contains(shown, "+[[admin.webhook]]") {
+		t.Errorf("the review is %s", shown)
+	}
+	c.post("/config/apply", form(t, s.page, url.Values{"why": {"told"}}))
+	got := onDisk(t, dir, "gatepost.toml")
+	for _, want := range []string{"[[admin.webhook]]\nname = \"chat\"\n", "https://hooks.example.com/x", `secret_file = "hook.secret"`, `"cn=mail,dc=x" = "administrator"`, `helpdesk = "operator"`, "[[admin.oidc]]\nname = \"company\"\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("there is no %s in\n%s", want, got)
+		}
+	}
+	if onDisk(t, dir, "hook.secret") != "a secret of many bytes\n" {
+		t.Errorf("the secret is %q", onDisk(t, dir, "hook.secret"))
+	}
+	page := c.get("/config/admin").Body.String()
+	if strings.Contains(page, "many bytes") || !strings.Contains(html.UnescapeString(page), `"cn=mail,dc=x" = administrator`) {
+		t.Errorf("the form is %s", page)
+	}
+}
+
+func TestTablesWithAnyKeysAreLines(t *testing.T) {
+	c, _, _ := configPages(t)
+	s := &stepper{T: t, c: c, path: "/config/http/new", page: c.get("/config/http/new").Body.String()}
+	for _, bad := range []string{"Accept", "= x", "a = 1\na = 2", `"a = 1`} {
+		if code := s.do("more", url.Values{"name": {"api"}, "headers": {bad}}); code != http.StatusUnprocessableEntity {
+			t.Errorf("%q is taken: %d", bad, code)
+		}
+		s.page = c.get("/config/http/new").Body.String()
+	}
+	s.do("more", url.Values{"name": {"api"}, "headers": {"Accept = text/plain\r\nX-Key = a=b="}})
+	if !strings.Contains(s.text(), `headers = { Accept = "text/plain", X-Key = "a=b=" }`) {
+		t.Errorf("the draft is\n%s", s.text())
+	}
+}
