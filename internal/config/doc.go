@@ -14,7 +14,7 @@
 //   - Load only reads files. It opens no port, asks no name server and writes
 //     nothing.
 //
-// The field comments in types.go are the administrator's reference: "go
+// The field comments in the files *types.go are the administrator's reference: "go
 // generate" turns them into docs/configuration.md.
 package config
 
