@@ -20,6 +20,7 @@ type configCmd struct {
 	Set       configSetCmd       `cmd:"" help:"Change a key, load it and keep the change as a revision."`
 	Unset     configUnsetCmd     `cmd:"" help:"Remove a key, a section or an element of a list."`
 	Rename    configRenameCmd    `cmd:"" help:"Give a part another name, there and wherever it is named."`
+	Webhook   configWebhookCmd   `cmd:"" name:"test-webhook" help:"Send a test event to a webhook."`
 	Revisions configRevisionsCmd `cmd:"" help:"List the changes that were made, or show one."`
 	Rollback  configRollbackCmd  `cmd:"" help:"Make everything as it was after a change."`
 }
@@ -157,6 +158,25 @@ func (c *configRenameCmd) Run(t *terminal) error {
 		return usageError{err}
 	}
 	return c.do(t, edit.Op{Op: "rename", Path: c.Path, Value: raw})
+}
+
+type configWebhookCmd struct {
+	control `embed:""`
+	Name    string `arg:"" help:"The [[admin.webhook]]."`
+}
+
+// Run implements the subcommand.
+func (c *configWebhookCmd) Run(t *terminal) error {
+	g, done, err := c.open()
+	if err != nil {
+		return err
+	}
+	defer done()
+	var taken map[string]bool
+	if err := g.post("/api/v1/config/test-webhook", admin.ConfigTest{Name: c.Name}, &taken); err != nil {
+		return err
+	}
+	return t.print(c.Name + " has taken a test event\n")
 }
 
 // do carries out one operation.

@@ -37,6 +37,7 @@ type services struct {
 	accounts   *accounts.Accounts
 	// events are told here besides the history, see historian.
 	events    historians
+	hooks     []io.Closer // in their order
 	history   *historyService
 	mailboxes *mailbox.Memory
 	suspects  *gateway.Suspects
@@ -183,6 +184,9 @@ func (a *app) closeServices() []error {
 	}
 	if s.history != nil {
 		errs = append(errs, s.history.Close())
+	}
+	for _, hook := range s.hooks {
+		errs = append(errs, hook.Close())
 	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())

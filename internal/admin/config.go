@@ -30,6 +30,36 @@ type Configuration interface {
 	// Try goes through the flows of a changed configuration, or where c says nothing of
 	// the one in use, as Flows does; nothing is applied.
 	Try(ctx context.Context, c change.Change, q FlowQuery, body io.Reader) (any, error)
+	// TestWebhook sends a test event to a webhook of a changed configuration, or where c
+	// says nothing of the one in use. The error is why it was not taken.
+	TestWebhook(ctx context.Context, c change.Change, name string) error
+	// TestScript runs the test functions of a script, which may be one of c.Files.
+	TestScript(ctx context.Context, c change.Change, path string) (*ScriptTests, error)
+}
+
+// ScriptTests is how the tests of a script went.
+type ScriptTests struct {
+	Passed int `json:"passed"`
+	Failed int `json:"failed"`
+	// Output has a line for each test: "ok" with its name, or "FAIL" with the place.
+	Output string `json:"output,omitempty"`
+	// Mistakes are those of a script that cannot run.
+	Mistakes []ScriptMistake `json:"mistakes,omitempty"`
+}
+
+// ScriptMistake is a mistake of a script. Line and Column count from 1.
+type ScriptMistake struct {
+	Line   int    `json:"line,omitempty"`
+	Column int    `json:"column,omitempty"`
+	Text   string `json:"text"`
+}
+
+// ConfigTest is what is to be tested of a change: a webhook by its name, or a script by
+// its path.
+type ConfigTest struct {
+	Change ConfigChange `json:"change,omitzero"`
+	Name   string       `json:"name,omitempty"`
+	Path   string       `json:"path,omitempty"`
 }
 
 // ConfigChange is a change as programs send it: a whole text, or operations on the text
@@ -85,6 +115,8 @@ func (s *Server) routeConfig(r *router) {
 	ask("/check", "Say what a change would do", ConfigChange{}, change.Checked{}, s.checkConfig)
 	ask("/edit", "Carry out operations on the text, which is not written", ConfigChange{}, change.FileText{}, s.editConfig)
 	ask("/try", "Go through the flows of a changed configuration with an envelope or a message", ConfigTry{}, map[string]any{}, s.tryConfig)
+	write("/test-webhook", "test webhook", "Send a test event to a webhook", ConfigTest{}, map[string]bool{}, s.testWebhook)
+	write("/test-script", "test script", "Run the test functions of a script", ConfigTest{}, ScriptTests{}, s.testScript)
 	write("/apply", "change configuration", "Make a change", ConfigChange{}, change.Applied{}, s.applyConfig)
 	write("/revisions/{id}/rollback", "roll configuration back", "Make everything as it was after a change", change.Change{}, change.Applied{}, s.rollback)
 }
@@ -268,6 +300,39 @@ func (s *Server) tryConfig(w http.ResponseWriter, r *http.Request, _ *Actor) {
 		body = strings.NewReader(t.Message)
 	}
 	answerConfig(w)(s.cfg.Configuration.Try(r.Context(), t.Change.Change, q, body))
+}
+
+// configTest reads what is to be tested.
+func (s *Server) configTest(w http.ResponseWriter, r *http.Request) (ConfigTest, bool) {
+	var t ConfigTest
+	if !decodeUpTo(w, r, &t, maxConfigBody) {
+		return t, false
+	}
+	if err := s.operate(&t.Change); err != nil {
+		failConfig(w, err)
+		return t, false
+	}
+	return t, true
+}
+
+func (s *Server) testWebhook(w http.ResponseWriter, r *http.Request, a *Actor) {
+	t, ok := s.configTest(w, r)
+	if !ok {
+		return
+	}
+	a.Note(t.Name)
+	if err := s.cfg.Configuration.TestWebhook(r.Context(), t.Change.Change, t.Name); err != nil {
+		failConfig(w, err)
+		return
+	}
+	answer(w, http.StatusOK, map[string]bool{"taken": true})
+}
+
+func (s *Server) testScript(w http.ResponseWriter, r *http.Request, a *Actor) {
+	if t, ok := s.configTest(w, r); ok {
+		a.Note(t.Path)
+		answerConfig(w)(s.cfg.Configuration.TestScript(r.Context(), t.Change.Change, t.Path))
+	}
 }
 
 // answerConfig answers with what a method of Configuration returns.

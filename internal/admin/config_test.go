@@ -53,6 +53,20 @@ func (c *tried) Try(_ context.Context, what change.Change, q admin.FlowQuery, bo
 	return map[string]string{"says": "fine"}, nil
 }
 
+// TestWebhook takes only the one that is there.
+func (c *tried) TestWebhook(_ context.Context, what change.Change, name string) error {
+	c.what = what
+	if name != "chat" {
+		return &change.BadError{Text: "there is no webhook " + name}
+	}
+	return nil
+}
+
+func (c *tried) TestScript(_ context.Context, what change.Change, path string) (*admin.ScriptTests, error) {
+	c.what = what
+	return &admin.ScriptTests{Passed: 2, Output: "ok   " + path}, nil
+}
+
 // configServer is the API on a configuration of its own.
 func configServer(t *testing.T) (handler http.Handler, c *tried, file string) {
 	t.Helper()

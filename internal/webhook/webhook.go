@@ -14,6 +14,8 @@
 //     logged.
 //   - Events go out in their order, one at a time; the next one waits while one is
 //     tried again, with growing pauses, and is given up after the last try.
+//   - What waits when the process stops goes out after its next start, first and with
+//     the same webhook-id: Close keeps it in a file. A crash may send some of it twice.
 //   - Only the status of an answer counts; its body is not looked at.
 //   - Where requests may go is the client's to say (weblookup.Client.Guarded).
 package webhook
@@ -50,7 +52,9 @@ type Config struct {
 	Waiting int
 	// Pauses are between tries of one event; default 5 s to 30 min, about an hour in all.
 	Pauses []time.Duration
-	Log    *slog.Logger // default: discard
+	// File keeps what waits over a stop; "": it is lost then.
+	File string
+	Log  *slog.Logger // default: discard
 }
 
 // Hook tells one service.
@@ -60,12 +64,18 @@ type Hook struct {
 	dropped atomic.Int64
 	sent    atomic.Int64
 	failed  atomic.Int64
+
+	// kept are those of an earlier process and the one under way: Run's, and after it
+	// Close's.
+	kept   []delivery
+	loaded int          // how many of these are in the file
+	left   atomic.Int64 // len(kept), for Stats
 }
 
-// delivery is one event as it goes out.
+// delivery is one event as it goes out, and as it is kept.
 type delivery struct {
-	id   string
-	body []byte
+	ID   string          `json:"id"`
+	Body json.RawMessage `json:"body"`
 }
 
 // payload is the body of a request.
@@ -98,7 +108,8 @@ func New(cfg Config) (*Hook, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Hook{cfg: cfg, events: make(chan delivery, cfg.Waiting)}, nil
+	h := &Hook{cfg: cfg, events: make(chan delivery, cfg.Waiting)}
+	return h, h.load()
 }
 
 // Note implements mail.Historian. The event is written out here, since the caller may
@@ -121,7 +132,7 @@ func (h *Hook) Note(e *mail.Event) {
 		return
 	}
 	select {
-	case h.events <- delivery{id: told.ID.String(), body: body}:
+	case h.events <- delivery{told.ID.String(), body}:
 	default:
 		if n := h.dropped.Add(1); n == 1 || n%1000 == 0 {
 			h.cfg.Log.Warn("webhook does not keep up: events are dropped", "webhook", h.cfg.Name, "dropped", n)
@@ -131,45 +142,57 @@ func (h *Hook) Note(e *mail.Event) {
 
 // Stats returns how it is doing.
 func (h *Hook) Stats() Stats {
-	return Stats{Sent: h.sent.Load(), Failed: h.failed.Load(), Dropped: h.dropped.Load(), Waiting: len(h.events)}
+	return Stats{Sent: h.sent.Load(), Failed: h.failed.Load(), Dropped: h.dropped.Load(), Waiting: len(h.events) + int(h.left.Load())}
 }
 
-// Run sends what is noted until ctx ends. What waits then is lost: history has it.
+// Run sends what is noted until ctx ends. Close has to follow.
 func (h *Hook) Run(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case d := <-h.events:
-			h.deliver(ctx, d)
+	for ctx.Err() == nil {
+		if len(h.kept) == 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case d := <-h.events:
+				h.keep(append(h.kept, d))
+			}
+		}
+		if h.deliver(ctx, h.kept[0]) {
+			h.keep(h.kept[1:])
+			h.forget()
 		}
 	}
 }
 
-// deliver tries until the service takes it, says that it never will, or too often.
-func (h *Hook) deliver(ctx context.Context, d delivery) {
+func (h *Hook) keep(list []delivery) {
+	h.kept = list
+	h.left.Store(int64(len(list)))
+}
+
+// deliver tries until the service takes it, says that it never will, or too often. done
+// is false where ctx has ended before that.
+func (h *Hook) deliver(ctx context.Context, d delivery) (done bool) {
 	for try := 0; ; try++ {
 		again, err := h.send(ctx, d)
 		if err == nil {
 			h.sent.Add(1)
-			return
+			return true
 		}
 		if ctx.Err() != nil {
-			return
+			return false
 		}
 		if !again || try >= len(h.cfg.Pauses) {
 			h.failed.Add(1)
-			h.cfg.Log.Warn("webhook was not told of an event", "webhook", h.cfg.Name, "event", d.id, "tries", try+1, "error", err)
-			return
+			h.cfg.Log.Warn("webhook was not told of an event", "webhook", h.cfg.Name, "event", d.ID, "tries", try+1, "error", err)
+			return true
 		}
 		if try == 0 {
-			h.cfg.Log.Info("webhook did not answer well, trying again", "webhook", h.cfg.Name, "event", d.id, "error", err)
+			h.cfg.Log.Info("webhook did not answer well, trying again", "webhook", h.cfg.Name, "event", d.ID, "error", err)
 		}
 		pause := time.NewTimer(h.cfg.Pauses[try])
 		select {
 		case <-ctx.Done():
 			pause.Stop()
-			return
+			return false
 		case <-pause.C:
 		}
 	}
@@ -177,7 +200,7 @@ func (h *Hook) deliver(ctx context.Context, d delivery) {
 
 // send sends it once, and reports whether it makes sense to try again.
 func (h *Hook) send(ctx context.Context, d delivery) (again bool, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.cfg.URL, bytes.NewReader(d.body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.cfg.URL, bytes.NewReader(d.Body))
 	if err != nil {
 		return false, fmt.Errorf("make request: %w", err)
 	}
@@ -185,9 +208,9 @@ func (h *Hook) send(ctx context.Context, d delivery) (again bool, err error) {
 	at := strconv.FormatInt(time.Now().Unix(), 10)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "gatepost")
-	req.Header.Set("Webhook-Id", d.id)
+	req.Header.Set("Webhook-Id", d.ID)
 	req.Header.Set("Webhook-Timestamp", at)
-	req.Header.Set("Webhook-Signature", Sign(h.cfg.Secret, d.id, at, d.body))
+	req.Header.Set("Webhook-Signature", Sign(h.cfg.Secret, d.ID, at, d.Body))
 	resp, err := h.cfg.Client.Do(req)
 	if err != nil {
 		return true, err
@@ -199,9 +222,9 @@ func (h *Hook) send(ctx context.Context, d delivery) (again bool, err error) {
 	case s >= 200 && s < 300:
 		return false, nil
 	case s == http.StatusRequestTimeout, s == http.StatusTooManyRequests, s >= 500:
-		return true, fmt.Errorf("it answered %s", resp.Status)
+		return true, fmt.Errorf("it answered %d %s", s, http.StatusText(s))
 	default:
-		return false, fmt.Errorf("it answered %s", resp.Status)
+		return false, fmt.Errorf("it answered %d %s", s, http.StatusText(s))
 	}
 }
 

@@ -60,7 +60,7 @@ func (s *Site) configuration() section {
 			read("/config", c.overview), read("/config/{section}", c.showSection), read("/config/{section}/{index}", c.showItem),
 			draft("/config/{section}/{index}", c.editItem),
 			read("/config/raw", c.showRaw), draft("/config/raw", c.editRaw), draft("/config/review", c.reviewRaw),
-			write("/config/apply", "change configuration", c.apply),
+			write("/config/apply", "change configuration", c.apply), write("/config/test-webhook", "test webhook", c.testWebhook), write("/config/test-script", "test script", c.testScript),
 			read("/config/files", c.files), read("/config/file", c.showFile), draft("/config/file", c.editFile), write("/config/secret", "replace secret file", c.replaceSecret),
 			read("/config/revisions", c.revisions), read("/config/revisions/{id}", c.showRevision), write("/config/revisions/{id}", "roll configuration back", c.rollback),
 			read("/config/try", c.showTry), draft("/config/try", c.try),

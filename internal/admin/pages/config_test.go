@@ -52,7 +52,28 @@ blocks = [
 // edited is a Configuration on files of its own; Try only remembers.
 type edited struct {
 	*change.Keeper
-	tried change.Change
+	tried  change.Change
+	tested string
+}
+
+// TestWebhook remembers which, and takes only one that the text has.
+func (e *edited) TestWebhook(_ context.Context, what change.Change, name string) error {
+	e.tried, e.tested = what, name
+	if checked, err := e.Check(what); err != nil || !checked.OK {
+		return errors.Join(err, &change.InvalidError{Checked: checked})
+	}
+	if name != "chat" {
+		return &change.BadError{Text: "webhook " + name + " does not take events: it answered <b>500</b>"}
+	}
+	return nil
+}
+
+func (e *edited) TestScript(_ context.Context, what change.Change, path string) (*admin.ScriptTests, error) {
+	e.tried, e.tested = what, path
+	if strings.Contains(what.Files[0].Text, "broken") {
+		return &admin.ScriptTests{Mistakes: []admin.ScriptMistake{{Line: 2, Column: 1, Text: "undefined: broken"}}}, nil
+	}
+	return &admin.ScriptTests{Passed: 1, Failed: 1, Output: "ok   test_a\nFAIL c.star:3:1: test_b: <i>"}, nil
 }
 
 func (e *edited) Try(_ context.Context, what change.Change, _ admin.FlowQuery, _ io.Reader) (any, error) {

@@ -15,7 +15,9 @@ type fileForm struct {
 	*change.Opened
 	Checked  *change.Checked
 	Problems []change.Problem
-	Help     string
+	// Tests is how the tests of a script went.
+	Tests *admin.ScriptTests
+	Help  string
 }
 
 // fileHelp says what a line of a file of a kind is.

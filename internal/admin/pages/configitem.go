@@ -27,6 +27,8 @@ type item struct {
 	Fields, More []field
 	Problems     []change.Problem
 	Diff         []diffLine
+	// Tested says what came of a test.
+	Tested string
 	// UsedBy are the places that name it.
 	UsedBy []place
 	// Learned is what the Bayesian filter knows, for its section.

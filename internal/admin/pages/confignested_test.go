@@ -5,6 +5,8 @@ import (
 	"html"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -97,5 +99,54 @@ func TestTablesWithAnyKeysAreLines(t *testing.T) {
 	s.do("more", url.Values{"name": {"api"}, "headers": {"Accept = text/plain\r\nX-Key = a=b="}})
 	if !strings.Contains(s.text(), `headers = { Accept = "text/plain", X-Key = "a=b=" }`) {
 		t.Errorf("the draft is\n%s", s.text())
+	}
+}
+
+func TestAWebhookIsTestedAsTheFormDescribesIt(t *testing.T) {
+	c, e, dir := configPages(t)
+	must(t, os.WriteFile(filepath.Join(dir, "hook.secret"), []byte("a secret of many bytes\n"), 0o600))
+	s := &stepper{T: t, c: c, path: "/config/admin/edit", page: c.get("/config/admin").Body.String()}
+	for _, name := range []string{"chat", "other"} {
+		s.do("row-add:webhook", url.Values{"new.webhook": {name}})
+	}
+	s.path = "/config/test-webhook"
+	filled := func(secret string) url.Values {
+		return url.Values{"webhook.0.url": {"https://hooks.example.com/x"}, "webhook.0.secret_file": {"hook.secret"}, "webhook.1.url": {"https://hooks.example.com/y"}, "webhook.1.secret_file": {secret}}
+	}
+	if code := s.do("webhook.0", filled("hook.secret")); code != http.StatusOK || !strings.Contains(s.page, "chat has taken a test event") || e.tested != "chat" || !strings.Contains(*e.tried.Text, "hooks.example.com/y") {
+		t.Errorf("%d, tested %s", code, e.tested)
+	}
+	if code := s.do("webhook.1", filled("hook.secret")); code != http.StatusUnprocessableEntity || !strings.Contains(s.page, "answered &lt;b&gt;500") {
+		t.Errorf("%d, tested %s", code, e.tested)
+	}
+	if code := s.do("webhook.1", filled("nowhere.secret")); code != http.StatusUnprocessableEntity || !strings.Contains(s.page, "cannot be tested like this") || !strings.Contains(s.page, `class="wrong"`) {
+		t.Errorf("%d, tested %s", code, e.tested)
+	}
+	for _, bad := range []string{"webhook.9", "webhook", "", "listen.0", "webhook.-1"} {
+		if code := s.do(bad, filled("hook.secret")); code != http.StatusUnprocessableEntity {
+			t.Errorf("%q: %d", bad, code)
+		}
+	}
+	if onDisk(t, dir, "gatepost.toml") != configText {
+		t.Error("the file has changed")
+	}
+}
+
+func TestAScriptIsTestedAsItIsInTheEditor(t *testing.T) {
+	c, e, _ := configPages(t)
+	page := c.get("/config/file?path=c.star").Body.String()
+	send := func(text string) (int, string) {
+		r := c.post("/config/test-script", form(t, page, url.Values{"path": {"c.star"}, "raw": {text}}))
+		return r.Code, r.Body.String()
+	}
+	code, body := send("def test_a():\r\n    pass\r\n")
+	if code != http.StatusOK || !strings.Contains(body, "1 test passed, 1 failed") || !strings.Contains(body, "test_b: &lt;i&gt;") || e.tried.Files[0].Text != "def test_a():\n    pass\n" {
+		t.Errorf("%d, tried %q: %s", code, e.tried.Files, body)
+	}
+	if code, body := send("broken"); code != http.StatusUnprocessableEntity || !strings.Contains(body, "c.star, line 2") || !strings.Contains(body, ">broken</textarea>") {
+		t.Errorf("%d: %s", code, body)
+	}
+	if r := c.post("/config/test-script", form(t, page, url.Values{"path": {"t.pw"}, "raw": {"x"}})); r.Code != http.StatusUnprocessableEntity {
+		t.Errorf("a secret is tested: %d", r.Code)
 	}
 }

@@ -67,10 +67,10 @@ func (c *configPages) editRows(r *http.Request, d *draft, x *item, do, argument 
 		}
 		return true, d.doc.Insert(pathOf(x.path, argument), -1, edit.Table{{Key: "name", Value: name}})
 	case "row-remove":
-		list, n, _ := cutLast(argument)
-		i, convErr := strconv.Atoi(n)
+		list, _, _ := cutLast(argument)
+		i := indexOf(argument)
 		f := findField(slices.Concat(x.Fields, x.More), list)
-		if f == nil || convErr != nil || i < 0 || i >= len(f.Rows) {
+		if f == nil || i < 0 || i >= len(f.Rows) {
 			return true, errors.New("there is no such element")
 		}
 		return true, d.doc.Remove(pathOf(x.path, list).At(i))
@@ -98,6 +98,15 @@ func pathOf(at edit.Path, id string) edit.Path {
 		at = at.With(key)
 	}
 	return at
+}
+
+// indexOf is the number at the end of the name of an element, -1 where there is none.
+func indexOf(id string) int {
+	_, n, _ := cutLast(id)
+	if i, err := strconv.Atoi(n); err == nil && i >= 0 {
+		return i
+	}
+	return -1
 }
 
 func cutLast(s string) (before, after string, ok bool) {
