@@ -91,6 +91,13 @@ func benchFind(b *testing.B, s *store.Store, oldest mail.ID) {
 		{"sender", store.QuarantineQuery{Sender: "@d5.example"}},
 		{"subject of the oldest", store.QuarantineQuery{Subject: "number 7 for"}},
 		{"text that is nowhere", store.QuarantineQuery{Text: "cheap unicorns"}},
+		{"words that are everywhere, though not together", store.QuarantineQuery{Subject: "ap wat", Text: "you rs.yo"}},
+		{"text that is everywhere", store.QuarantineQuery{Text: "cheap"}},
+		{"text that is nowhere, held", store.QuarantineQuery{Text: "unicorns", State: store.QuarantineHeld}},
+		{"text that is nowhere, domain of all", store.QuarantineQuery{Text: "unicorns", Domains: []string{"example.com"}}},
+		{"two letters that are nowhere", store.QuarantineQuery{Text: "zq"}},
+		{"part of a recipient that is nowhere", store.QuarantineQuery{Recipient: "unicorn"}},
+		{"text that is everywhere, viruses", store.QuarantineQuery{Text: "watches", Threat: mail.ThreatVirus}},
 		{"text and held", store.QuarantineQuery{Text: "number 77 v77@", State: store.QuarantineHeld}},
 		{"ID", store.QuarantineQuery{ID: oldest}},
 	}

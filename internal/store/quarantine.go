@@ -290,8 +290,10 @@ func (p *put) addEntries(ctx context.Context, c *conn) error {
 	if added.Len() == 0 {
 		return nil
 	}
-	_, err := c.exec(ctx, "UPDATE quarantine_messages SET search = search || ? WHERE id = ?", added.String(), id)
-	return err
+	if _, err := c.exec(ctx, "UPDATE quarantine_messages SET search = search || ? WHERE id = ?", added.String(), id); err != nil {
+		return err
+	}
+	return putSignature(ctx, c, id)
 }
 
 func recipientKey(a mail.Address) string { return fold(a.Key()) }

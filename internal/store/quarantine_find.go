@@ -78,16 +78,7 @@ func (s *Store) FindQuarantined(ctx context.Context, q QuarantineQuery) (found [
 		limit = min(q.Limit, maxFind)
 	}
 	err = s.read(ctx, func(ctx context.Context, c *conn) error {
-		query, args := findStatement(q, limit+1, c.dialect)
-		var ids []any
-		err := c.query(ctx, func(rows *sql.Rows) error {
-			var id string
-			if err := rows.Scan(&id); err != nil {
-				return err
-			}
-			ids = append(ids, id)
-			return nil
-		}, query, args...)
+		ids, err := findIDs(ctx, c, q, limit+1)
 		if err != nil {
 			return err
 		}
@@ -101,6 +92,15 @@ func (s *Store) FindQuarantined(ctx context.Context, q QuarantineQuery) (found [
 		return nil, false, fmt.Errorf("search quarantine: %w", err)
 	}
 	return found, more, nil
+}
+
+// findIDs returns at most limit IDs, the newest first.
+func findIDs(ctx context.Context, c *conn, q QuarantineQuery, limit int) ([]any, error) {
+	if q.signature() != (signature{}) {
+		return findSigned(ctx, c, q, limit)
+	}
+	query, args := findStatement(q, limit, c.dialect)
+	return selectIDs(ctx, c, query, args)
 }
 
 // findStatement selects IDs. Where entries are asked for it begins with them:
@@ -130,6 +130,14 @@ func (w *conditions) and(other conditions) {
 
 // onMessage are the conditions on the message; id is the column for its ID.
 func (q *QuarantineQuery) onMessage(id string) conditions {
+	w := q.onID(id)
+	w.and(q.onColumns())
+	w.and(q.onText())
+	return w
+}
+
+// onID are the conditions on the ID.
+func (q *QuarantineQuery) onID(id string) conditions {
 	var w conditions
 	if !q.ID.IsZero() {
 		w.add(id+" = ?", q.ID.String())
@@ -143,12 +151,14 @@ func (q *QuarantineQuery) onMessage(id string) conditions {
 	if !q.Until.IsZero() {
 		w.add(id+" < ?", mail.FirstID(q.Until).String())
 	}
-	w.address(q.Sender, "m.sender_key", "m.sender_domain")
-	if q.Subject != "" {
-		w.add("m.subject_key LIKE ? ESCAPE '!'", contains(q.Subject))
-	}
-	for _, word := range strings.Fields(q.Text) {
-		w.add("m.search LIKE ? ESCAPE '!'", contains(word))
+	return w
+}
+
+// onColumns are the conditions on columns of the message that an index helps with.
+func (q *QuarantineQuery) onColumns() conditions {
+	var w conditions
+	if !isPart(q.Sender) {
+		w.address(q.Sender, "m.sender_key", "m.sender_domain")
 	}
 	switch client, err := netip.ParseAddr(q.Client); {
 	case q.Client == "":
@@ -156,6 +166,21 @@ func (q *QuarantineQuery) onMessage(id string) conditions {
 		w.add("m.client = ?", client.Unmap().String())
 	default:
 		w.add("m.client LIKE ? ESCAPE '!'", contains(q.Client)[1:])
+	}
+	return w
+}
+
+// onText are the conditions on texts: all of these stand in the column search, too.
+func (q *QuarantineQuery) onText() conditions {
+	var w conditions
+	if isPart(q.Sender) {
+		w.address(q.Sender, "m.sender_key", "m.sender_domain")
+	}
+	if q.Subject != "" {
+		w.add("m.subject_key LIKE ? ESCAPE '!'", contains(q.Subject))
+	}
+	for _, word := range strings.Fields(q.Text) {
+		w.add("m.search LIKE ? ESCAPE '!'", contains(word))
 	}
 	return w
 }
@@ -169,7 +194,12 @@ func (q *QuarantineQuery) onEntry() conditions {
 	if q.Threat != "" {
 		w.add("e.threat = ?", string(q.Threat))
 	}
-	if q.State != "" {
+	switch {
+	case q.State == "":
+	case len(q.Recipients) > 0:
+		// Not by the index of states: SQLite would read all that are held for somebody's few.
+		w.add("e.state || '' = ?", string(q.State))
+	default:
 		w.add("e.state = ?", string(q.State))
 	}
 	if q.Asked {
@@ -193,6 +223,12 @@ func (w *conditions) oneOf(column string, values []string) {
 		args[i] = fold(v)
 	}
 	w.add(column+" IN ("+places(len(args))+")", args...)
+}
+
+// isPart reports whether what is typed for an address is a part of one.
+func isPart(text string) bool {
+	at := strings.LastIndexByte(text, '@')
+	return text != "" && text != "<>" && at != 0 && (at < 0 || at == len(text)-1)
 }
 
 // address is the condition for what an administrator types for an address.

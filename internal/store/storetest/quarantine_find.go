@@ -70,6 +70,20 @@ func quarantineFind(t *testing.T, db *Database) {
 		{"a word of a reason", store.QuarantineQuery{Text: "eicar"}, []int{2}},
 		{"a message ID", store.QuarantineQuery{Text: "<m3@example.net>"}, []int{3}},
 		{"a quote and a semicolon", store.QuarantineQuery{Text: "'; drop"}, []int{4}},
+		{"a text of one letter", store.QuarantineQuery{Text: "!"}, []int{4}},
+		{"a text of two letters", store.QuarantineQuery{Text: "ßE"}, []int{2}},
+		{"a text that is nowhere", store.QuarantineQuery{Text: "today unicorns"}, nil},
+		{"letters that stand there, but not as this word", store.QuarantineQuery{Text: "yadot"}, nil},
+		{"a part of a subject with spaces around it", store.QuarantineQuery{Subject: " offers "}, []int{1}},
+		{"a part of a recipient", store.QuarantineQuery{Recipient: "CARO"}, []int{2, 1}},
+		{"a part of a recipient that is nowhere", store.QuarantineQuery{Recipient: "unicorn"}, nil},
+		{"a part of a sender and a text of another message", store.QuarantineQuery{Sender: "evil", Text: "offers"}, nil},
+		{"a text and a state", store.QuarantineQuery{Text: "offers", State: store.QuarantineReleased}, []int{1}},
+		{"a text and a recipient", store.QuarantineQuery{Text: "today", Recipients: []string{"carol@example.org"}, State: store.QuarantineHeld}, nil},
+		{"a text and a domain", store.QuarantineQuery{Text: "example", Domains: []string{"sub.example.com"}}, []int{3}},
+		{"a text and a client", store.QuarantineQuery{Text: "today", Client: "192.0.2.70"}, []int{1}},
+		{"a text and a whole sender", store.QuarantineQuery{Text: "today", Sender: "news@example.net"}, []int{1, 0}},
+		{"a text and one ID", store.QuarantineQuery{Text: "today", ID: all[0].ID}, []int{0}},
 		{"a client", store.QuarantineQuery{Client: "192.0.2.7"}, []int{4, 0}},
 		{"the beginning of a client", store.QuarantineQuery{Client: "192.0.2."}, []int{4, 1, 0}},
 		{"a client as an IPv6 address that is written differently", store.QuarantineQuery{Client: "2001:0DB8:0::1"}, []int{2}},
@@ -92,6 +106,7 @@ func quarantineFind(t *testing.T, db *Database) {
 		})
 	}
 	t.Run("pages join without a gap", func(t *testing.T) { findPages(t, s, all) })
+	t.Run("texts past what has their letters only", func(t *testing.T) { findAmong(t, db.Open(t)) })
 }
 
 func indexes(all []*store.QuarantinedMessage, found []store.QuarantinedMessage) []int {
@@ -100,6 +115,34 @@ func indexes(all []*store.QuarantinedMessage, found []store.QuarantinedMessage) 
 		got = append(got, slices.IndexFunc(all, func(a *store.QuarantinedMessage) bool { return a.ID == m.ID }))
 	}
 	return got
+}
+
+// findAmong looks for a few messages behind many that have all the letters of the word.
+func findAmong(t *testing.T, s *store.Store) {
+	subject := func(i int) string {
+		if i%640 == 0 {
+			return "zebcbaz"
+		}
+		return "zebc ebcb bcba cbaz"
+	}
+	const all = 1300
+	begin := time.Now().Add(-30 * time.Minute)
+	for i := range all {
+		m, body := Message("letters@example.net", subject(i), 1, "bob@example.com")
+		m.ID = mail.FirstID(begin.Add(time.Duration(i) * time.Second))
+		must(t, s.PutQuarantined(t.Context(), m, body))
+	}
+	for _, q := range []store.QuarantineQuery{{Text: "zebcbaz"}, {Text: "zebcbaz", State: store.QuarantineHeld}, {Text: "zebcbaz", Limit: 2}} {
+		found, more, err := s.FindQuarantined(t.Context(), q)
+		must(t, err)
+		want := 3
+		if q.Limit > 0 {
+			want = q.Limit
+		}
+		if len(found) != want || more != (want < 3) {
+			t.Errorf("%+v: found %d, want %d (more: %v)", q, len(found), want, more)
+		}
+	}
 }
 
 func findPages(t *testing.T, s *store.Store, all []*store.QuarantinedMessage) {
