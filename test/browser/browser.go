@@ -199,6 +199,16 @@ func (b *Browser) Type(keys string) {
 	b.do("type "+keys, chromedp.KeyEvent(keys))
 }
 
+// Tabs presses the key Tab some times.
+func (b *Browser) Tabs(n int) {
+	b.t.Helper()
+	steps := make([]chromedp.Action[chromedp.Void], n)
+	for i := range steps {
+		steps[i] = chromedp.KeyEvent("\t")
+	}
+	b.do("press Tab", steps...)
+}
+
 // Wait waits until the selector is there and visible.
 func (b *Browser) Wait(css string) {
 	b.t.Helper()
