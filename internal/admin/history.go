@@ -26,6 +26,7 @@ type History interface {
 	Search(ctx context.Context, s history.Search) (*history.Found, error)
 	Message(ctx context.Context, id mail.ID, domains []string) (*history.Message, error)
 	Statistics(ctx context.Context, since, until time.Time, step time.Duration, domains []string) (*history.Statistics, error)
+	TopOf(ctx context.Context, since, until time.Time, domains []string) (*history.Tops, error)
 	Watch(f history.Filter) *history.Watch
 	Stats() history.Stats
 }
@@ -349,7 +350,14 @@ func (s *Server) statistics(w http.ResponseWriter, r *http.Request, a *Actor) {
 		failWith(w, badRequest(err))
 		return
 	}
-	counts, err := s.cfg.History.Statistics(r.Context(), since, until, step, HistoryDomains(a))
+	domains := HistoryDomains(a)
+	counts, err := s.cfg.History.Statistics(r.Context(), since, until, step, domains)
+	if err == nil && domains != nil {
+		var tops *history.Tops
+		if tops, err = s.cfg.History.TopOf(r.Context(), counts.Since, until, domains); err == nil {
+			counts.Top, counts.TopSince = tops.Top, tops.Since
+		}
+	}
 	if err != nil {
 		failWith(w, err)
 		return

@@ -24,6 +24,8 @@ const QueryHelp = `Words, all of which must hold; -word for what must not.
   client:192.0.2.7  client:192.0.2.0/24  helo:…   who connected
   subject:invoice  subject:"your order"  message-id:…
   verdict:reject,quarantine  threat:virus  symbol:zen.example.org   what was decided, and why
+  outcome:accepted,marked,quarantined,rejected,deferred,discarded   what became of a message
+  check:greylist  rule:Eicar             what refused before content; filter or virus that decided
   kind:message,attempt  result:deferred  what happened, and how it went
   id:ID  id:ID:n  session:ID             a message, a queue item, a session
   user:…  server:…  listener:…  transport:…  host:mx1.example.org  actor:…
@@ -74,6 +76,9 @@ func conditions() map[string]condition {
 		"kind": valueCondition(fieldKind, mail.EventConnect, mail.EventLogin, mail.EventSender, mail.EventRecipient, mail.EventMessage,
 			mail.EventScanned, mail.EventAttempt, mail.EventReport, mail.EventQuarantine, mail.EventRelease, mail.EventDelete,
 			mail.EventTrain, mail.EventRequest, mail.EventFetch, mail.EventSession, mail.EventAdmin),
+		"outcome":   outcomeCondition,
+		"check":     checkCondition,
+		"rule":      ruleCondition,
 		"symbol":    termCondition(fieldSymbol),
 		"user":      termCondition(fieldUser),
 		"server":    termCondition(fieldServer),

@@ -105,6 +105,7 @@ type History struct {
 	codec  *codec
 	line   waiting
 	hours  counter
+	bases  bases
 	watch  watchers
 	heads  headCache
 	floods bucket
@@ -169,7 +170,7 @@ func (h *History) Note(e *mail.Event) {
 		if e.Time.IsZero() {
 			e.Time = time.Now()
 		}
-		h.hours.add(e)
+		h.hours.addFlooded(e)
 		h.dropped.Add(1)
 		return
 	}

@@ -1,7 +1,6 @@
 package history
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -20,11 +19,15 @@ type Counts struct {
 	// Totals by what happened: "message/deliver", "attempt/failed" (see countKey), and
 	// "bytes" for those of accepted messages.
 	Totals map[string]int64 `json:"totals"`
-	// Domains has the totals of messages by the domain of their recipients, each domain
-	// once for a message.
+	// Domains has the totals of messages by the domain whose administrators see them.
 	Domains map[string]map[string]int64 `json:"domains,omitempty"`
+	// Shared are messages that concern several domains, which Domains leaves out: by
+	// "a.example=message/deliver b.example=message/quarantine ".
+	Shared map[string]int64 `json:"shared,omitempty"`
 	// Top has how often who or what: by TopSenders and so on.
 	Top map[string]map[string]int64 `json:"top,omitempty"`
+	// Cut are the lists of Top from which rare names were left out.
+	Cut map[string]bool `json:"cut,omitempty"`
 }
 
 // The lists in Counts.Top.
@@ -57,16 +60,18 @@ type counter struct {
 
 // countKey is under what an event is counted, "" for nothing. A message counts by its
 // verdict: deliver, mark, quarantine, discard, reject, defer; "accept" where nothing
-// was scanned.
+// was scanned, "failed" where it could not be fetched.
 func countKey(e *mail.Event) string {
 	switch e.Kind {
 	case mail.EventMessage, mail.EventFetch:
 		what := string(e.Kind) + "/"
 		switch {
-		case e.Result == mail.EventRefused:
+		case e.Result == mail.EventRefused, e.Result == mail.EventDropped:
 			return what + string(mail.ActionReject)
 		case e.Result == mail.EventDeferred:
 			return what + string(mail.ActionDefer)
+		case e.Result == mail.EventFailed:
+			return what + string(mail.EventFailed)
 		case e.Action != "":
 			return what + string(e.Action)
 		}
@@ -77,11 +82,43 @@ func countKey(e *mail.Event) string {
 	return string(e.Kind) + "/" + string(e.Result)
 }
 
-// add counts an event.
+// flooded is the key of what was counted and not kept: no search finds it.
+const flooded = "flooded"
+
+// add counts an event that is kept.
 func (c *counter) add(e *mail.Event) {
-	hour := e.Time.Unix() / 3600
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.hour(e).add(e, countKey(e))
+}
+
+func (n *Counts) add(e *mail.Event, key string) {
+	n.Totals[key]++
+	switch e.Kind {
+	case mail.EventMessage, mail.EventFetch:
+		n.addMessage(e, key)
+	case mail.EventScanned:
+		n.addThreats(e)
+		n.addDomains(e, key)
+	case mail.EventConnect, mail.EventSender, mail.EventRecipient:
+		n.name(TopChecks, checkOf(e))
+	}
+}
+
+// addFlooded counts one that is not.
+func (c *counter) addFlooded(e *mail.Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hour(e).Totals[flooded]++
+}
+
+// hour are the counts of the hour in which an event is found.
+func (c *counter) hour(e *mail.Event) *Counts {
+	at := e.Time
+	if !e.ID.IsZero() {
+		at = e.ID.Time() // by which searches bound the time
+	}
+	hour := at.Unix() / 3600
 	n := c.hours[hour]
 	if n == nil {
 		if c.hours == nil {
@@ -91,39 +128,49 @@ func (c *counter) add(e *mail.Event) {
 		c.hours[hour] = n
 	}
 	c.dirty[hour] = true
-	key := countKey(e)
-	n.Totals[key]++
-	switch e.Kind {
-	case mail.EventMessage, mail.EventFetch:
-		n.addMessage(e, key)
-	case mail.EventConnect, mail.EventSender, mail.EventRecipient:
-		n.name(TopChecks, checkOf(e))
-	}
+	return n
 }
 
 func (n *Counts) addMessage(e *mail.Event, key string) {
 	if e.Result == mail.EventAccepted || e.Kind == mail.EventFetch {
 		n.Totals["bytes"] += e.Size
-		n.name(TopSenders, strings.ToLower(e.Sender))
 	}
+	n.address(TopSenders, e.Sender)
 	if e.Client.IsValid() {
 		if p, err := e.Client.Prefix(networkBits(e.Client)[0]); err == nil {
 			n.name(TopNetworks, p.String())
 		}
 	}
-	if (e.Threat == mail.ThreatVirus || e.Threat == mail.ThreatFilter) && len(e.Recipients) > 0 {
-		n.name(TopThreats, e.Recipients[0].Rule)
-	}
-	last := ""
-	for i := range e.Recipients {
+	n.addThreats(e)
+	for i := range e.Recipients[:min(len(e.Recipients), topNames)] {
 		r := &e.Recipients[i]
-		if i < topNames {
-			n.name(TopRecipients, strings.ToLower(r.Address))
+		if !namedBefore(e.Recipients[:i], r.Address) {
+			n.address(TopRecipients, r.Address)
 		}
-		if r.Domain != last && r.Domain != "*" && r.Domain != "" {
-			n.domain(r.Domain, key)
+		if r.Original != "" && !strings.EqualFold(r.Original, r.Address) && !namedBefore(e.Recipients[:i], r.Original) {
+			n.address(TopRecipients, r.Original)
 		}
-		last = r.Domain
+	}
+	n.addDomains(e, key)
+}
+
+func (n *Counts) addThreats(e *mail.Event) {
+	for _, rule := range threatsOf(e) {
+		n.name(TopThreats, rule)
+	}
+}
+
+// namedBefore reports whether an address is one of those of some recipients.
+func namedBefore(before []mail.Addressee, address string) bool {
+	return slices.ContainsFunc(before, func(r mail.Addressee) bool {
+		return strings.EqualFold(r.Address, address) || strings.EqualFold(r.Original, address)
+	})
+}
+
+// address counts one that can be looked for: with a domain, or the null sender.
+func (n *Counts) address(list, address string) {
+	if address == "<>" || strings.Contains(address, "@") {
+		n.name(list, strings.ToLower(address))
 	}
 }
 
@@ -151,7 +198,15 @@ func (n *Counts) name(list, name string) {
 	l[name]++
 	if len(l) > maxNames {
 		n.Top[list] = top(l, maxNames/2)
+		n.cut(list)
 	}
+}
+
+func (n *Counts) cut(list string) {
+	if n.Cut == nil {
+		n.Cut = make(map[string]bool)
+	}
+	n.Cut[list] = true
 }
 
 // checkOf names what refused a client before content.
@@ -228,9 +283,11 @@ func (c *counter) changed() ([]store.HistoryHour, error) {
 	var all []store.HistoryHour
 	for hour := range c.dirty {
 		n := c.hours[hour]
-		short := Counts{Totals: n.Totals, Domains: n.Domains, Top: make(map[string]map[string]int64)}
+		short := Counts{Totals: n.Totals, Domains: n.Domains, Shared: n.Shared, Top: make(map[string]map[string]int64), Cut: maps.Clone(n.Cut)}
 		for list, names := range n.Top {
-			short.Top[list] = top(names, topNames)
+			if short.Top[list] = top(names, topNames); len(names) > topNames {
+				short.cut(list)
+			}
 		}
 		b, err := json.Marshal(short)
 		if err != nil {
@@ -271,6 +328,20 @@ func (n *Counts) addCounts(o *Counts) {
 			n.Domains[domain][key] += v
 		}
 	}
+	for parts, v := range o.Shared {
+		if n.Shared == nil {
+			n.Shared = make(map[string]int64, len(o.Shared))
+		}
+		n.Shared[parts] += v
+	}
+	n.addTop(o)
+}
+
+// addTop adds the lists of another.
+func (n *Counts) addTop(o *Counts) {
+	for list := range o.Cut {
+		n.cut(list)
+	}
 	for list, names := range o.Top {
 		if n.Top[list] == nil {
 			n.Top[list] = make(map[string]int64, len(names))
@@ -279,79 +350,4 @@ func (n *Counts) addCounts(o *Counts) {
 			n.Top[list][name] += v
 		}
 	}
-}
-
-// Point is one stretch of a statistic.
-type Point struct {
-	Time   time.Time        `json:"time"`
-	Totals map[string]int64 `json:"totals"`
-}
-
-// Statistics are counts over time.
-type Statistics struct {
-	Since  time.Time        `json:"since"`
-	Until  time.Time        `json:"until"`
-	Step   time.Duration    `json:"step_ns"`
-	Totals map[string]int64 `json:"totals"`
-	Points []Point          `json:"points"`
-	// Top are the names that were counted most, by list; none where the asker may see
-	// some domains only.
-	Top map[string][]Ranked `json:"top,omitempty"`
-}
-
-// maxPoints bounds the points of a statistic: a year of days, or two weeks of hours.
-const maxPoints = 400
-
-// Statistics counts what happened in [since, until), in steps of whole hours, so that
-// there are at most 400. Domains, where not nil, are those that the asker may see. What
-// happened in the last seconds may be missing.
-func (h *History) Statistics(ctx context.Context, since, until time.Time, step time.Duration, domains []string) (*Statistics, error) {
-	step = max(step.Truncate(time.Hour), time.Hour)
-	since = since.UTC().Truncate(step)
-	for until.Sub(since) > maxPoints*step {
-		step *= 2
-		since = since.Truncate(step)
-	}
-	hours, err := h.cfg.Store.Hours(ctx, since, until)
-	if err != nil {
-		return nil, err
-	}
-	s := &Statistics{Since: since, Until: until, Step: step, Totals: make(map[string]int64)}
-	for t := since; t.Before(until); t = t.Add(step) {
-		s.Points = append(s.Points, Point{Time: t, Totals: make(map[string]int64)})
-	}
-	sum := newCounts()
-	for _, hour := range hours {
-		n := newCounts()
-		if err := json.Unmarshal(hour.Data, n); err != nil {
-			return nil, fmt.Errorf("read counts of %s: %w", hour.Hour.Format(time.RFC3339), err)
-		}
-		n = n.of(domains)
-		for key, v := range n.Totals {
-			s.Totals[key] += v
-			s.Points[int(hour.Hour.Sub(since)/step)].Totals[key] += v
-		}
-		n.Totals, n.Domains = nil, nil
-		sum.addCounts(n)
-	}
-	s.Top = make(map[string][]Ranked)
-	for list, names := range sum.Top {
-		all := ranked(names)
-		s.Top[list] = all[:min(len(all), topNames)]
-	}
-	return s, nil
-}
-
-// of are the counts of some domains; nil: all.
-func (n *Counts) of(domains []string) *Counts {
-	if domains == nil {
-		return n
-	}
-	some := newCounts()
-	for _, d := range domains {
-		for key, v := range n.Domains[d] {
-			some.Totals[key] += v
-		}
-	}
-	return some
 }

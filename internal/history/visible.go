@@ -18,9 +18,8 @@ func eachAsker(e *mail.Event, fn func(domain string) bool) {
 	outgoing := e.User != ""
 	for i := range e.Recipients {
 		r := &e.Recipients[i]
-		if r.Domain == "*" {
-			outgoing = true
-		} else if !eachAskerOf(r, fn) {
+		outgoing = outgoing || r.Domain == "*"
+		if !eachAskerOf(r, fn) {
 			return
 		}
 	}
@@ -30,8 +29,13 @@ func eachAsker(e *mail.Event, fn func(domain string) bool) {
 	fn(domainOf(e.User))
 }
 
-// eachAskerOf is eachAsker for one recipient.
+// eachAskerOf is eachAsker for one recipient. Of one elsewhere only whom the mail was
+// for before it was sent on is ours.
 func eachAskerOf(r *mail.Addressee, fn func(domain string) bool) bool {
+	if r.Domain == "*" {
+		d := domainOf(r.Original)
+		return d == "" || fn(d)
+	}
 	for _, d := range [...]string{r.Domain, domainOf(r.Address), domainOf(r.Original)} {
 		if d != "" && d != "*" && !fn(d) {
 			return false

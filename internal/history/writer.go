@@ -328,6 +328,7 @@ func (w *writer) write(ctx context.Context, slots []*slot) error {
 		w.h.hours.again(hours)
 		return err
 	}
+	w.h.bases.wrote(hours)
 	w.h.written.Add(int64(len(slots)))
 	w.h.size.Add(seg.Bytes)
 	w.h.segments.Add(1)
