@@ -62,6 +62,7 @@ func (s *Site) configuration() section {
 			read("/config/raw", c.showRaw), draft("/config/raw", c.editRaw), draft("/config/review", c.reviewRaw),
 			write("/config/apply", "change configuration", c.apply), write("/config/test-webhook", "test webhook", c.testWebhook), write("/config/test-script", "test script", c.testScript),
 			read("/config/files", c.files), read("/config/file", c.showFile), draft("/config/file", c.editFile), write("/config/secret", "replace secret file", c.replaceSecret),
+			read("/config/recipients", c.recipients), draft("/config/recipients", c.addRecipients),
 			read("/config/revisions", c.revisions), read("/config/revisions/{id}", c.showRevision), write("/config/revisions/{id}", "roll configuration back", c.rollback),
 			read("/config/try", c.showTry), draft("/config/try", c.try),
 			read("/config/dkim-keys", c.dkimKeys), write("/config/dkim-keys", "make DKIM key", c.makeDKIM),
@@ -216,7 +217,7 @@ func (c *configPages) overview(w http.ResponseWriter, r *http.Request, a *admin.
 		}
 		single = append(single, o)
 	}
-	data["Many"], data["Single"] = many, single
+	data["Many"], data["Single"], data["Index"] = many, single, c.index(d)
 	c.show(w, r, a, page{Template: "config.html", Title: "Settings", Data: data})
 }
 

@@ -60,3 +60,59 @@ func TestWhatIsInUseIsNotDeletedButSaysWhere(t *testing.T) {
 		t.Error("the file has changed")
 	}
 }
+
+func TestTheIndexLeadsToEveryPartByItsName(t *testing.T) {
+	c, _, _ := configPages(t)
+	page := c.get("/config").Body.String()
+	_, index, _ := strings.Cut(page, `<ul class="index">`)
+	index, _, _ = strings.Cut(index, "</ul>")
+	for _, title := range []string{"Listeners", "Domains and aliases", "Recipients", "Transports", "Flows", "Filters", "Lists", "Scripts", "Bayes", "DKIM keys", "Certificates", "Files", "Users of these pages", "Webhooks"} {
+		before, _, ok := strings.Cut(index, `">`+title+"</a>")
+		if !ok {
+			t.Errorf("there is no %s in %s", title, index)
+			continue
+		}
+		href := html.UnescapeString(before[strings.LastIndex(before, `"`)+1:])
+		href, _, _ = strings.Cut(href, "#")
+		if r := c.get(href); r.Code != http.StatusOK {
+			t.Errorf("%s leads to %s: %d", title, href, r.Code)
+		}
+	}
+	for path, want := range map[string]string{
+		"/config/filter": "A block “filters”", "/config/ldap": "knows recipients", "/config/files?kind=lists": "No lists yet", "/config/files?kind=scripts": "c.star", "/config/files?kind=x": "t.pw",
+	} {
+		if body := c.get(path).Body.String(); !strings.Contains(body, want) {
+			t.Errorf("%s lacks %q", path, want)
+		}
+	}
+}
+
+func TestAListOfRecipientsIsMadeForADomain(t *testing.T) {
+	c, _, dir := configPages(t)
+	page := c.get("/config/recipients").Body.String()
+	if !strings.Contains(page, "every address") {
+		t.Error("a domain without a list does not say so")
+	}
+	for what, bad := range map[string]url.Values{
+		"an unknown domain": {"domain": {"other.example"}, "name": {"r.txt"}, "raw": {"a@example.com"}},
+		"no file":           {"domain": {"example.com"}, "name": {" "}, "raw": {"a@example.com"}},
+		"an empty list":     {"domain": {"example.com"}, "name": {"r.txt"}, "raw": {"\r\n"}},
+		"a file of another": {"domain": {"example.com"}, "name": {"c.star"}, "raw": {"a@example.com"}},
+		"a line break":      {"domain": {"example.com"}, "name": {"r.txt\nx"}, "raw": {"a@example.com"}},
+	} {
+		if r := c.post("/config/recipients", form(t, page, bad)); r.Code != http.StatusUnprocessableEntity {
+			t.Errorf("%s: %d", what, r.Code)
+		}
+	}
+	r := c.post("/config/recipients", form(t, page, url.Values{"domain": {"example.com"}, "name": {"r.txt"}, "raw": {"ada@example.com\r\nbob@example.com"}}))
+	if shown := html.UnescapeString(r.Body.String()); !strings.Contains(shown, "+ada@example.com") || !strings.Contains(shown, `+recipients = ["file:r.txt"]`) {
+		t.Fatalf("%d: %s", r.Code, shown)
+	}
+	c.post("/config/apply", form(t, r.Body.String(), url.Values{"why": {"only these"}}))
+	if onDisk(t, dir, "r.txt") != "ada@example.com\nbob@example.com\n" || !strings.Contains(onDisk(t, dir, "gatepost.toml"), `recipients = ["file:r.txt"]`) {
+		t.Errorf("the file is\n%s", onDisk(t, dir, "gatepost.toml"))
+	}
+	if page := c.get("/config/recipients").Body.String(); !strings.Contains(page, `href="/config/file?path=r.txt"`) {
+		t.Error("the list is not on the page")
+	}
+}

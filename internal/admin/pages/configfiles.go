@@ -2,6 +2,7 @@ package pages
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"gatepost/internal/admin"
@@ -47,7 +48,17 @@ func (c *configPages) files(w http.ResponseWriter, r *http.Request, a *admin.Act
 		c.failed(w, r, a, err)
 		return
 	}
-	c.show(w, r, a, page{Template: "config-files.html", Title: "Files", Data: list})
+	p := page{Template: "config-files.html", Title: "Files"}
+	group := r.URL.Query().Get("kind")
+	kinds := fileGroups[group]
+	if kinds == nil {
+		group = ""
+	} else {
+		p.Title = strings.ToUpper(group[:1]) + group[1:]
+		list = slices.DeleteFunc(slices.Clone(list), func(f change.File) bool { return !slices.Contains(kinds, f.Kind) })
+	}
+	p.Data = map[string]any{"List": list, "Group": group}
+	c.show(w, r, a, p)
 }
 
 func (c *configPages) showFile(w http.ResponseWriter, r *http.Request, a *admin.Actor) {

@@ -121,7 +121,7 @@ func (c *configPages) showSection(w http.ResponseWriter, r *http.Request, a *adm
 		list = append(list, listed{i, name, facts(d.doc, s, p.At(i)), i == 0, i == len(all)-1})
 	}
 	c.show(w, r, a, page{Template: "config-list.html", Title: overviewSection{SchemaSection: *s}.Title(), Data: map[string]any{
-		"Section": s, "Items": list, "Draft": d, "Slug": slug(s.Name),
+		"Section": s, "Items": list, "Draft": d, "Slug": slug(s.Name), "Empty": nothingYet(s.Name),
 	}})
 }
 

@@ -34,7 +34,42 @@ async function upload(input) {
   }
 }
 
+// An editor has the numbers of its lines beside it, and mistakes lead to theirs.
+function numberLines() {
+  for (const area of document.querySelectorAll("textarea[data-editor]:not([data-numbered])")) {
+    area.dataset.numbered = "";
+    const box = document.createElement("div"), numbers = document.createElement("pre");
+    box.className = "numbered";
+    numbers.setAttribute("aria-hidden", "true");
+    area.before(box);
+    box.append(numbers, area);
+    let shown = 0;
+    const count = () => {
+      const n = area.value.split("\n").length;
+      if (n !== shown) numbers.textContent = Array.from({ length: shown = n }, (_, i) => i + 1).join("\n");
+      numbers.scrollTop = area.scrollTop;
+    };
+    area.addEventListener("input", count);
+    area.addEventListener("scroll", count);
+    count();
+    for (const problem of document.querySelectorAll(".problems li[data-line]")) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = "Show the line";
+      button.addEventListener("click", () => showLine(area, Number(problem.dataset.line)));
+      problem.append(" ", button);
+    }
+  }
+}
+function showLine(area, line) {
+  const lines = area.value.split("\n"), from = lines.slice(0, line - 1).join("\n").length + (line > 1 ? 1 : 0);
+  area.focus();
+  area.setSelectionRange(from, from + (lines[line - 1]?.length ?? 0));
+  area.scrollTop = (area.scrollHeight / lines.length) * Math.max(line - 5, 0);
+}
+
 function refresh(root) {
+  numberLines();
   offerUploads(root);
   showTimes(root);
   drawCharts(root);
