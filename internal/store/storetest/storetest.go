@@ -40,6 +40,7 @@ var contracts = []contract{
 	{"greylist clocks", greylistClocks},
 	{"greylist nodes", greylistNodes},
 	{"greylist lists", greylistLists},
+	{"senders that are allowed or blocked", senderLists},
 	{"bayes learn and forget", bayesLearn},
 	{"bayes nodes", bayesNodes},
 	{"bayes expire", bayesExpire},
