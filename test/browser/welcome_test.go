@@ -42,7 +42,7 @@ func TestTheFirstStepsLeadToATestMailInTheMailbox(t *testing.T) {
 
 	b.Fill("#hostname", "mx.first.example")
 	b.Press("form[action='/welcome/host'] button")
-	b.See("The name is saved")
+	b.See("New sessions are greeted with this name")
 	text, err := os.ReadFile(g.ConfigFile)
 	if err != nil || !strings.Contains(string(text), `hostname = "mx.first.example"`) || !strings.Contains(string(text), `name = "first.example"`) {
 		t.Errorf("the file has %s, %v", text, err)
