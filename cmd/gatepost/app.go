@@ -39,6 +39,7 @@ type app struct {
 	limiter *smtpserver.Limiter
 	admin   *admin.Server
 	changes *changes.Keeper
+	storage *storageWatch
 	// services are what the content flows keep records in.
 	services services
 	// running ends when the process stops; what runs in the background heeds it.

@@ -143,6 +143,7 @@ func (a *app) status() admin.Status {
 		PID:        os.Getpid(),
 		Started:    a.started,
 		ConfigFile: a.file,
+		Storage:    a.storage.Storage(),
 	}
 	if state := a.state.Load(); state != nil {
 		st.Hostname = string(state.gen.cfg.Hostname)
@@ -156,6 +157,8 @@ func (a *app) status() admin.Status {
 
 // serveAdmin starts the API on the unix socket and the public paths on TCP.
 func (a *app) serveAdmin(cfg *config.Config) (err error) {
+	a.storage = newStorageWatch(cfg)
+	a.serving.Go(func() { a.storage.run(a.running) })
 	ac := admin.Config{
 		Queue:            a.queue,
 		Quarantine:       a.services.quarantine,

@@ -27,6 +27,8 @@ type Status struct {
 	Upstreams map[string]upstream.Health `json:"upstreams,omitempty"`
 	// History is how the history is.
 	History *history.Stats `json:"history,omitempty"`
+	// Storage is what the directories take, as it was seen in the last minutes.
+	Storage []StorageUse `json:"storage,omitempty"`
 	HealthReport
 }
 

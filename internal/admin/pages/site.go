@@ -46,6 +46,8 @@ type Config struct {
 	History  admin.History
 	LogFiles admin.LogFiles
 	Health   admin.Health
+	// Storage is what the directories take; nil leaves it out.
+	Storage func() []admin.StorageUse
 	// Transports are the names of those that mail can be sent by, for choices.
 	Transports func() []string
 	// Digests are for the page of the own account; nil leaves them out.
