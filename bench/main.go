@@ -25,6 +25,9 @@
 // beside nginx and, where it is installed, Haraka. The part pop3 fetches mail from a
 // Dovecot through Gatepost, through nginx, and straight.
 //
+// The part history fills a history and searches it. The part pages asks the web
+// administration for its pages when history, quarantine and queue are full.
+//
 // See docs/benchmarks.md.
 package main
 
@@ -56,13 +59,15 @@ type options struct {
 	idle     int
 	events   int
 	store    string
+	history  string
+	held     int
 }
 
 func main() {
 	var o options
 	flag.StringVar(&o.gatepost, "gatepost", "bin/gatepost", "binary to measure")
 	flag.StringVar(&o.dir, "dir", ".scratch/bench", "directory for spools and logs; it should be on the disk that a server would use")
-	flag.StringVar(&o.only, "only", "", "comma-separated parts to run: relay, scan, connect, proxy, proxyidle, pop3, idle, slow, mixed, large, queue, history; default all")
+	flag.StringVar(&o.only, "only", "", "comma-separated parts to run: relay, scan, connect, proxy, proxyidle, pop3, idle, slow, mixed, large, queue, history, pages; default all")
 	flag.StringVar(&o.mail, "mail", "", "directory of raw messages, or pattern of their files, for the part scan; default generated ones")
 	flag.StringVar(&o.spam, "spam", "", "the same for spam, which is only learned from")
 	flag.StringVar(&o.haraka, "haraka", "", "directory of an installed Haraka (node_modules/Haraka) for the part proxy; without it Haraka is left out")
@@ -73,6 +78,8 @@ func main() {
 	flag.IntVar(&o.idle, "idle", 10_000, "sessions for the part idle")
 	flag.IntVar(&o.events, "events", 10_000_000, "events for the part history")
 	flag.StringVar(&o.store, "store", "", "URL of an empty PostgreSQL database for the part history; default SQLite")
+	flag.StringVar(&o.history, "history", "", "directory with a history.db for the part pages, which is copied; default one is made, which takes minutes")
+	flag.IntVar(&o.held, "held", 100_000, "quarantined, and queued, messages for the part pages")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, o)
@@ -85,7 +92,7 @@ func main() {
 
 func run(ctx context.Context, o options) error {
 	if o.short {
-		o.rounds, o.queued, o.idle, o.events = 1, min(o.queued, 20_000), min(o.idle, 1000), min(o.events, 200_000)
+		o.rounds, o.queued, o.idle, o.events, o.held = 1, min(o.queued, 20_000), min(o.idle, 1000), min(o.events, 200_000), min(o.held, 5000)
 	}
 	b, err := newBench(o)
 	if err != nil {
@@ -98,7 +105,7 @@ func run(ctx context.Context, o options) error {
 		run  func(context.Context) error
 	}{
 		{"relay", b.relay}, {"scan", b.scan}, {"connect", b.connect}, {"proxy", b.proxy}, {"proxyidle", b.proxySessionsOpen}, {"pop3", b.pop3}, {"idle", b.idleSessions}, {"slow", b.slowSessions}, {"mixed", b.mixedSizes},
-		{"large", b.largeMessages}, {"queue", b.longQueue}, {"history", b.keepHistory},
+		{"large", b.largeMessages}, {"queue", b.longQueue}, {"history", b.keepHistory}, {"pages", b.pages},
 	}
 	var errs []error
 	for _, p := range parts {
