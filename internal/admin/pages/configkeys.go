@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -199,30 +200,63 @@ func (c *configPages) pin(w http.ResponseWriter, r *http.Request, a *admin.Actor
 		return
 	}
 	text := strings.TrimSpace(edit.LineEnds(r.PostFormValue("pem"), "")) + "\n"
-	if block, _ := pem.Decode([]byte(text)); block == nil || block.Type != "CERTIFICATE" {
-		c.certificatesPage(w, r, a, p, &change.BadError{Text: "paste a certificate in PEM form: it begins with -----BEGIN CERTIFICATE-----"})
-		return
-	}
 	at := edit.Path{{Key: "transport"}}.Named(p.Transport)
-	name, named := textAt(d.doc, at.With("tls_ca_file"))
+	file, named := textAt(d.doc, at.With("tls_ca_file"))
 	if !named {
-		name = p.Transport + "-pinned.pem"
+		file = p.Transport + "-pinned.pem"
 	}
-	err = d.doc.Set(at.With("tls_ca_file"), name)
-	if err == nil {
-		err = d.doc.Set(at.With("tls"), "verify")
-	}
-	if err != nil {
+	if err := pinned(d.doc, at, file, text); err != nil {
+		p.PEM = text
 		c.certificatesPage(w, r, a, p, err)
 		return
 	}
-	what := d.change()
-	f := change.FileText{Path: name, Text: text}
-	if have, err := c.config.File(name); err == nil {
+	f := change.FileText{Path: file, Text: text}
+	if have, err := c.config.File(file); err == nil {
 		f.Base = have.Version
 	}
-	what.Files = []change.FileText{f}
-	c.review(w, r, a, what, "/config/certificates")
+	d.put(f)
+	c.review(w, r, a, d.change(), "/config/certificates")
+}
+
+// pinned has a transport trust a certificate in a file and no other. The name that is
+// verified is one of the certificate's: hosts with one of their own making are seldom
+// called by it.
+func pinned(d *edit.Document, at edit.Path, file, text string) error {
+	block, _ := pem.Decode([]byte(text))
+	if block == nil || block.Type != "CERTIFICATE" {
+		return &change.BadError{Text: "paste a certificate in PEM form: it begins with -----BEGIN CERTIFICATE-----"}
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return &change.BadError{Text: "this is no certificate: " + err.Error()}
+	}
+	if time.Now().After(cert.NotAfter) {
+		return &change.BadError{Text: "this certificate has expired, on " + cert.NotAfter.UTC().Format(time.DateOnly) + ": the server needs a new one"}
+	}
+	if _, ok := d.Get(at); !ok {
+		return &change.BadError{Text: "choose a transport"}
+	}
+	if err := errors.Join(d.Set(at.With("tls_ca_file"), file), d.Set(at.With("tls"), "verify")); err != nil {
+		return err
+	}
+	hosts, name := texts(d, at.With("hosts")), ""
+	if name, _ = textAt(d, at.With("tls_name")); name != "" {
+		hosts = []string{name}
+	}
+	holds := func(host string) bool {
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		return cert.VerifyHostname(host) == nil
+	}
+	if len(hosts) > 0 && !slices.ContainsFunc(hosts, func(h string) bool { return !holds(h) }) {
+		return nil
+	}
+	i := slices.IndexFunc(cert.DNSNames, func(n string) bool { return !strings.Contains(n, "*") })
+	if i < 0 {
+		return &change.BadError{Text: "this certificate is for none of the transport's hosts, and names none that could be verified: the server needs one with its name in it"}
+	}
+	return d.Set(at.With("tls_name"), cert.DNSNames[i])
 }
 
 func (c *configPages) dkimKeys(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
