@@ -105,35 +105,39 @@ func findIDs(ctx context.Context, c *conn, q QuarantineQuery, limit int) ([]any,
 
 // findStatement selects IDs. Where entries are asked for it begins with them:
 // each of their indexes is in the order of the IDs, so the newest come first and
-// the rest is not looked at. CROSS JOIN keeps SQLite to that order.
+// the rest is not looked at. CROSS JOIN keeps SQLite to that order. A message is
+// complete where it has entries, so that it is joined only for what is asked of it.
 func findStatement(q QuarantineQuery, limit int, d dialect) (string, []any) {
 	id, from := "m.id", "quarantine_messages m"
 	entry := q.onEntry()
+	message := q.onColumns()
+	message.and(q.onText())
 	if len(entry.parts) > 0 {
-		id = "e.message_id"
-		from = "quarantine_entries e JOIN quarantine_messages m ON m.id = e.message_id"
-		if d == dialectSQLite {
-			from = "quarantine_entries e CROSS JOIN quarantine_messages m ON m.id = e.message_id"
+		id, from = "e.message_id", "quarantine_entries e"
+		if len(message.parts) > 0 {
+			from += joinInOrder(d) + "quarantine_messages m ON m.id = e.message_id"
 		}
+	} else {
+		message.add("m.complete = 1")
 	}
-	where := q.onMessage(id)
-	where.add("m.complete = 1")
+	where := q.onID(id)
+	where.and(message)
 	where.and(entry)
 	where.args = append(where.args, limit)
 	return "SELECT DISTINCT " + id + " FROM " + from + " WHERE " + where.String() + " ORDER BY " + id + " DESC LIMIT ?", where.args
 }
 
+// joinInOrder joins in the order of the tables, where that can be said.
+func joinInOrder(d dialect) string {
+	if d == dialectSQLite {
+		return " CROSS JOIN "
+	}
+	return " JOIN "
+}
+
 func (w *conditions) and(other conditions) {
 	w.parts = append(w.parts, other.parts...)
 	w.args = append(w.args, other.args...)
-}
-
-// onMessage are the conditions on the message; id is the column for its ID.
-func (q *QuarantineQuery) onMessage(id string) conditions {
-	w := q.onID(id)
-	w.and(q.onColumns())
-	w.and(q.onText())
-	return w
 }
 
 // onID are the conditions on the ID.

@@ -165,10 +165,7 @@ func few(ctx context.Context, c *conn, entry conditions) (bool, error) {
 // only: the planner of PostgreSQL takes a signature for rare, however common it is.
 // entriesFirst is for SQLite, whose planner knows as little.
 func signedStatement(q QuarantineQuery, limit int, d dialect, entriesFirst bool) (string, []any) {
-	join := " JOIN "
-	if d == dialectSQLite {
-		join = " CROSS JOIN " // in this order
-	}
+	join := joinInOrder(d)
 	id, from := "s.message_id", "quarantine_signatures s"
 	entry := q.onEntry()
 	switch {
