@@ -97,7 +97,13 @@ func (s *Accounts) Verify(ctx context.Context, name, password string) (*Account,
 	if len(password) > maxPassword {
 		password = password[:maxPassword] // no password is that long
 	}
-	a, err := s.Get(ctx, strings.ToLower(name))
+	name = strings.ToLower(name)
+	a, err := s.Get(ctx, name)
+	if err == nil && a.Name != name {
+		// The store drops what it cannot keep, such as NUL. Another spelling would be
+		// another name to the guard against guessing.
+		err = ErrNotFound
+	}
 	hash := nobody
 	switch {
 	case err == nil && a.secrets.Hash != "":

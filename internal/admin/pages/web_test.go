@@ -310,6 +310,35 @@ func TestNothingChangesWithoutATokenOrFromAnotherSite(t *testing.T) {
 	}
 }
 
+// WEB-01: what changes something is no GET, and a GET of it changes nothing.
+func TestWhatChangesSomethingIsNeitherGotNorPreviewed(t *testing.T) {
+	w := open(t)
+	got := map[string]bool{}
+	for _, route := range w.server.Routes() {
+		if route.Method == http.MethodGet {
+			got[route.Path] = true
+		}
+	}
+	c := w.as(accounts.Administrator)
+	for _, route := range w.server.Routes() {
+		// A path with a place in it may be what a GET of another pattern answers.
+		if got[route.Path] || strings.HasPrefix(route.Path, "/api/v1/queue/") || strings.Contains(route.Path, "{") {
+			continue
+		}
+		for _, method := range []string{"GET", "HEAD"} {
+			// One that is fallen through to another pattern's handler finds no such thing there.
+			if r, err := c.send(method, route.Path, ""); err != nil && err != errReached || err == nil && r.Code < 300 {
+				t.Errorf("%s %s: %d", method, route.Path, r.Code)
+			}
+		}
+	}
+	list, _, err := w.accounts.Audit(t.Context(), store.AuditQuery{Limit: 100})
+	must(t, err)
+	if len(list) != 0 {
+		t.Errorf("GET is in the audit log: %+v", list)
+	}
+}
+
 func TestJSONAsTextAndMethodsInHeadersChangeNothing(t *testing.T) {
 	w := open(t)
 	c := w.as(accounts.Administrator)
