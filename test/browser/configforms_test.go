@@ -66,7 +66,7 @@ func TestAWebhookIsMadeAndTestedInTheBrowser(t *testing.T) {
 	}
 	b.Press(next)
 	b.Fill("#why", "tell the chat")
-	b.Press("input[name=later]")
+	b.Click("input[name=later]")
 	b.Press(apply)
 	b.See("with the next start")
 	if text := read(t, g.ConfigFile); !strings.Contains(text, "[[admin.webhook]]\nname = \"chat\"") {
