@@ -6,8 +6,10 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"gatepost/test/browser"
+	"gatepost/test/gatepost"
 )
 
 // harmful lists what of a stranger's has become more than text in a page.
@@ -62,6 +64,7 @@ func TestWhatStrangersWriteIsTextOnEveryPage(t *testing.T) {
 	if shown := browser.Eval[string](w.b, `document.documentElement.outerHTML`); strings.Contains(shown, "<img class") {
 		t.Error("the search came back as markup")
 	}
+	w.vectors()
 	w.previews()
 	w.exports()
 	w.b.Go("/account")
@@ -73,6 +76,10 @@ func TestWhatStrangersWriteIsTextOnEveryPage(t *testing.T) {
 	w.b.Go("/account")
 	w.b.Press("form[action='/logout'] button")
 	w.b.LogIn(`<img class=pwned src=x onerror="window.pwned=1">`, "wrong")
+	w.b.LogIn("ada", "a-secret-that-is-typed-wrong")
+	if log := w.g.MailLog() + w.g.Output() + string(w.api("GET", "/api/v1/audit", "")); strings.Contains(log, "a-secret-that-is-typed-wrong") || strings.Contains(log, browser.Password) || strings.Contains(log, "argon2id") {
+		t.Error("log or audit log has a password") // WEB-14
+	}
 	w.b.LogIn("ann", browser.Password)
 	w.b.Expect("status of 404") // mail that is none of hers
 	for _, path := range w.pages("e") {
@@ -80,13 +87,52 @@ func TestWhatStrangersWriteIsTextOnEveryPage(t *testing.T) {
 	}
 }
 
+// vectors has mail held whose HTML wants to run in every way that is known: elements by
+// handlers, addresses by spellings, and what confuses parsers (WEB-04).
+func (w *world) vectors() {
+	w.t.Helper()
+	elements := strings.Fields("a abbr article audio b base bgsound blink body button canvas custom-x details dialog div embed fieldset form frame frameset iframe image img input isindex keygen link marquee math menu meta noscript object option p picture plaintext script select slot source style summary svg table template textarea title video xmp")
+	handlers := strings.Fields("onload onerror onclick onmouseover onfocus ontoggle onstart onbegin onanimationstart onpointerover oncontentvisibilityautostatechange")
+	addresses := []string{"javascript:", "JaVaScRiPt:", " javascript:", "java\tscript:", "java&#10;script:", "&#106;avascript&colon;", "\x01javascript:", "vbscript:", "data:text/html,<script>top.pwned=1</script>", "data:image/svg+xml,<svg onload=top.pwned=1>", "//evil.example/", "https://evil.example/", "view-source:javascript:", "blob:x", "feed:javascript:"}
+	attributes := strings.Fields("href src action formaction data poster background xlink:href srcset ping cite longdesc manifest dynsrc lowsrc codebase")
+	odd := []string{
+		"<svg><style><img class=pwned src=x onerror=top.pwned=1></style></svg>", "<math><mtext><table><mglyph><style><!--</style><img class=pwned title=\"--&gt;<img src=1 onerror=top.pwned=1>\">",
+		"<noscript><p title=\"</noscript><img class=pwned src=x onerror=top.pwned=1>\">", "<!--><img class=pwned src=x onerror=top.pwned=1>-->", "<![CDATA[<img class=pwned src=x onerror=top.pwned=1>]]>",
+		"<img class=pwned src=x onerror=top.pwned=1//", "<<script>top.pwned=1//<</script>", "<scr<script>ipt>top.pwned=1</scr</script>ipt>", "<svg/onload=top.pwned=1//", "<x style=\"behavior:url(x);-moz-binding:url(//evil.example/x)\" class=pwned>",
+		"<form id=x class=pwned></form><button form=x formaction=javascript:top.pwned=1>", "<select><template><img class=pwned src=x onerror=top.pwned=1></template></select>", "<?xml-stylesheet href=\"javascript:top.pwned=1\"?>", "<template shadowrootmode=open><script>top.pwned=1</script></template>",
+	}
+	var all []string
+	for _, e := range elements {
+		for i, h := range handlers {
+			all = append(all, "<"+e+" class=pwned "+h+"=top.pwned=1 "+attributes[i%len(attributes)]+"=\"javascript:top.pwned=1\">x</"+e+">")
+		}
+		for i, a := range addresses {
+			all = append(all, "<"+e+" class=pwned "+attributes[i%len(attributes)]+"=\""+a+"top.pwned=1\">x</"+e+">", "<svg><"+e+" class=pwned xlink:href='"+a+"top.pwned=1'>")
+		}
+	}
+	all = append(all, odd...)
+	const each = 150 // vectors of one mail; some swallow what comes after them
+	for i := 0; i < len(all); i += each {
+		body := strings.Join(all[i:min(i+each, len(all))], "\r\n")
+		give(w.t, w.g, "eve@out.example", "bob@in.example", "From: eve@out.example\r\nSubject: keep vectors\r\nContent-Type: text/html; charset=utf-8\r\n\r\n<p>before</p>"+body+"\r\n")
+	}
+	for _, v := range odd {
+		give(w.t, w.g, "eve@out.example", "bob@in.example", "From: eve@out.example\r\nSubject: keep vectors\r\nContent-Type: text/html\r\n\r\n<p>before</p>"+v+"\r\n")
+	}
+	want := (len(all)+each-1)/each + len(odd)
+	gatepost.Eventually(w.t, "the vectors are held", 30*time.Second, func() bool {
+		list, err := w.g.Quarantine("--recipient", "bob@in.example")
+		return err == nil && len(list) == want
+	})
+}
+
 // previews opens the preview of all that is held by itself, without the frame's sandbox
 // around it: its own policy must do.
 func (w *world) previews() {
 	w.t.Helper()
 	list, err := w.g.Quarantine()
-	if err != nil {
-		w.t.Fatal(err)
+	if err != nil || len(list) < 40 {
+		w.t.Fatal(len(list), err)
 	}
 	for _, h := range list {
 		w.b.Go("/quarantine/" + h.ID + "/html")
