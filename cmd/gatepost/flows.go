@@ -111,6 +111,8 @@ func (a *app) buildBlock(g *generation, b *config.Block) (flow.Block, error) {
 		for _, f := range filtersOf(g.cfg, p) {
 			d.Filters = append(d.Filters, flow.FilterRule{Name: f.Name, Then: f.Actions, Reply: f.Reply})
 		}
+	case *config.SendersBlock:
+		d.OnMatch, d.OnUnknown = p.OnMatch, p.OnUnknown
 	case *config.BayesBlock:
 		d.OnUnknown = p.OnUnknown
 	case *config.ReputationBlock, *config.LinksBlock:

@@ -17,6 +17,7 @@ import (
 	"gatepost/internal/scan/milter"
 	"gatepost/internal/scan/reputation"
 	"gatepost/internal/scan/rspamd"
+	"gatepost/internal/scan/senders"
 	"gatepost/internal/scan/spamd"
 	"gatepost/internal/scan/structure"
 )
@@ -130,6 +131,8 @@ func (a *app) newModule(g *generation, b *config.Block) (*builtModule, error) {
 			Store: a.services.store, MaxScore: orNoScore(p.MaxScore), MinScore: orNoScore(p.MinScore),
 		})
 		return &builtModule{Module: m, after: true}, err
+	case *config.SendersBlock:
+		return &builtModule{Module: senders.New(senders.Config{Store: a.services.store, Unproven: !p.RequireAuth, Timeout: b.Timeout}), after: true}, nil
 	case *config.LinksBlock:
 		return &builtModule{Module: links.New(links.Config{
 			Zones: zonesOf(p), Resolver: g.resolver, MaxLookups: atMost(p.MaxLookups),

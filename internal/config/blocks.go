@@ -63,6 +63,7 @@ var blockKinds = []blockKind{
 	{stage: stageContent, use: "structure", params: func() BlockParams { return new(StructureBlock) }},
 	{stage: stageContent, use: "authres", params: func() BlockParams { return new(AuthResBlock) }, timeout: 10 * time.Second},
 	{stage: stageContent, use: "filters", params: func() BlockParams { return new(FiltersBlock) }, repeats: true},
+	{stage: stageContent, use: "senders", params: func() BlockParams { return new(SendersBlock) }, timeout: 2 * time.Second},
 	// Its default is the timeout of [clamav].
 	{stage: stageContent, use: "clamav", params: func() BlockParams { return new(ClamAVBlock) }},
 	{stage: stageContent, use: "bayes", params: func() BlockParams { return new(BayesBlock) }, scores: true},

@@ -121,6 +121,19 @@ type FiltersBlock struct {
 	OnUnknown mail.Action `toml:"on_unknown" default:"defer" enum:"deliver,mark,quarantine,discard,reject,defer"`
 }
 
+// SendersBlock looks whether the recipient, its domain or the administrators have allowed
+// or blocked the sender, see docs/senders.md. Whom they allowed is delivered without asking
+// the blocks behind this one, but for virus scanners.
+type SendersBlock struct {
+	// A sender who is blocked.
+	OnMatch mail.Action `toml:"on_match" default:"quarantine" enum:"deliver,mark,quarantine,discard,reject,defer"`
+	// Allow only who provably sent the message: DMARC, DKIM or SPF of the sender's domain
+	// passed in a block authres. Without, whoever writes a name that is allowed gets through.
+	RequireAuth bool `toml:"require_auth" default:"true"`
+	// The store does not answer.
+	OnUnknown mail.Action `toml:"on_unknown" default:"deliver" enum:"deliver,mark,quarantine,discard,reject,defer"`
+}
+
 // ClamAVBlock asks the virus scanner of [clamav].
 type ClamAVBlock struct {
 	// A virus.
@@ -227,6 +240,7 @@ type ScoreBlock struct {
 func (*StructureBlock) isBlock()  {}
 func (*AuthResBlock) isBlock()    {}
 func (*FiltersBlock) isBlock()    {}
+func (*SendersBlock) isBlock()    {}
 func (*ClamAVBlock) isBlock()     {}
 func (*BayesBlock) isBlock()      {}
 func (*ReputationBlock) isBlock() {}

@@ -125,8 +125,11 @@ func (d *decider) decide() {
 		})
 		return
 	}
-	if d.block.Use == useFilters {
+	switch d.block.Use {
+	case useFilters:
 		d.filters(report)
+	case useSenders:
+		d.senders(report)
 	}
 	if !d.done || d.watch {
 		d.findings(report)
@@ -176,7 +179,7 @@ func (d *decider) findings(report *scan.Report) {
 // judge returns what one finding asks for, and whether it is something that was
 // seen and not something that could not be.
 func (d *decider) judge(f *mail.Finding) (o outcome, certain bool) {
-	if f.Result == mail.Clean || d.block.Use == useFilters && !failed(f) {
+	if f.Result == mail.Clean || d.block.Use == useFilters && !failed(f) || d.block.Use == useSenders && f.Symbol == symbolAllowed {
 		return outcome{}, false
 	}
 	if d.block.Use == useAuthres && isDMARC(f) {
@@ -262,6 +265,25 @@ func (d *decider) filters(report *scan.Report) {
 		}
 	}
 }
+
+// senders delivers what is from somebody whom the recipient, or who speaks for it, has
+// allowed. As with a filter's deliver, only the match of a virus scanner behind it counts.
+func (d *decider) senders(report *scan.Report) {
+	if d.done {
+		return
+	}
+	for i := range report.Findings {
+		f := &report.Findings[i]
+		if f.Symbol == symbolAllowed && f.Result == mail.Match && d.concerns(f) {
+			d.decided(outcome{action: mail.ActionDeliver, rule: f.Symbol, reason: f.Reason})
+			d.byFilter = true
+			return
+		}
+	}
+}
+
+// symbolAllowed is that of findings of the block "senders" for those who are allowed.
+const symbolAllowed = "allowed"
 
 // look returns the first findings of a filter for this recipient.
 func (d *decider) look(report *scan.Report, name string) (matched, unknown *mail.Finding) {

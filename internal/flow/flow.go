@@ -89,6 +89,7 @@ const (
 	useMilter    = "milter"
 	useStructure = "structure"
 	useClamav    = "clamav"
+	useSenders   = "senders"
 )
 
 // Defaults returns a block of that use with the actions, the threat and the DMARC
@@ -116,6 +117,9 @@ func usual(use string) Block {
 		b.Threat, b.DMARC = mail.ThreatPolicy, DMARCScore
 	case useFilters:
 		b.Threat, b.OnUnknown = mail.ThreatFilter, mail.ActionDefer
+	case useSenders:
+		// A list that cannot be read is as an empty one: the blocks behind it still judge.
+		b.Threat, b.OnMatch = mail.ThreatFilter, mail.ActionQuarantine
 	case useStructure:
 		b.Threat, b.OnUnknown = mail.ThreatUnscanned, mail.ActionQuarantine
 	case useMilter:
