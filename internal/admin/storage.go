@@ -16,3 +16,6 @@ type StorageUse struct {
 // Scarce says that the file system is nearly full: less than a tenth, and less than
 // 10 GiB, is left.
 func (u StorageUse) Scarce() bool { return u.Total > 0 && u.Free < u.Total/10 && u.Free < 10<<30 }
+
+// Used is what is taken of the file system.
+func (u StorageUse) Used() int64 { return u.Total - u.Free }

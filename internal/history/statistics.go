@@ -222,7 +222,7 @@ const (
 // TopOf counts names of [since, until) for those who may see some domains, from the
 // events that they may see: the latest 5,000, and those that can be looked at in a second.
 func (h *History) TopOf(ctx context.Context, since, until time.Time, domains []string) (*Tops, error) {
-	query, err := ParseQuery("kind:message,fetch,scanned,recipient", time.Now())
+	query, err := ParseQuery("kind:message,fetch,scanned,connect,sender,recipient", time.Now())
 	if err != nil {
 		return nil, err
 	}

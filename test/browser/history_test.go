@@ -44,7 +44,7 @@ func TestWhatHappenedToAMessageIsFoundAndExplained(t *testing.T) {
 	b.See("is no IP address or network")
 	b.Go("/overview")
 	b.See("Accepted")
-	b.Wait(".chart .u-over")
+	b.Wait(".plot rect")
 	look(b, "/overview", "overview")
 	b.Go("/log")
 	look(b, "/log", "log")

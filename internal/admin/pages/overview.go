@@ -1,7 +1,7 @@
 package pages
 
 import (
-	"encoding/json"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -11,7 +11,8 @@ import (
 	"gatepost/internal/queue"
 )
 
-// overviewPages are the first page after the login.
+// overviewPages are the first page after the login. Each number on it is a link to a
+// search that finds as many: package history counts and finds by the same code.
 type overviewPages struct {
 	*Site
 	h admin.History
@@ -27,7 +28,7 @@ func (s *Site) overview() section {
 	}
 	return section{
 		nav:    []entry{{Path: "/overview", Title: "Overview", permission: accounts.StatsRead, scope: accounts.Domains}},
-		routes: []admin.Route{get("/overview", o.page), get("/overview/now", o.now), get("/overview/chart", o.chart)},
+		routes: []admin.Route{get("/overview", o.page), get("/overview/now", o.now), get("/overview/tops", o.tops)},
 	}
 }
 
@@ -54,86 +55,138 @@ func stretchOf(r *http.Request) stretch {
 	return stretches[0]
 }
 
-// kind of traffic: how it is called, found and drawn.
+// figure is a number, how it is called and what it leads to.
+type figure struct {
+	Title, Link string
+	// Class is that of its colour in the chart; "" where it is not in there.
+	Class string
+	Count int64
+	// AtLeast says that it may be more.
+	AtLeast bool
+}
+
+// traffic is one kind of what becomes of messages.
 type traffic struct {
-	Title, Query, color string
-	keys                []string
-	Count               int64
+	title, class string
+	outcome      history.Outcome
 }
 
 func traffics() []traffic {
 	return []traffic{
-		{Title: "Accepted", Query: "kind:message verdict:deliver", color: "#2e8b57", keys: []string{"message/deliver", "message/accept", "fetch/deliver", "fetch/accept"}},
-		{Title: "Marked", Query: "kind:message verdict:mark", color: "#3b82c4", keys: []string{"message/mark", "fetch/mark"}},
-		{Title: "Quarantined", Query: "kind:message verdict:quarantine", color: "#b7791f", keys: []string{"message/quarantine", "fetch/quarantine"}},
-		{Title: "Rejected", Query: "kind:message result:refused", color: "#c0392b", keys: []string{"message/reject", "fetch/reject"}},
-		{Title: "Put off", Query: "kind:message result:deferred", color: "#7f6bb3", keys: []string{"message/defer", "fetch/defer"}},
-		{Title: "Discarded", Query: "kind:message verdict:discard", color: "#6b7280", keys: []string{"message/discard", "fetch/discard"}},
+		{"Accepted", "accepted", history.Accepted}, {"Marked", "marked", history.Marked}, {"Quarantined", "held", history.Quarantined},
+		{"Rejected", "rejected", history.Rejected}, {"Put off", "deferred", history.Deferred}, {"Discarded", "discarded", history.Discarded},
 	}
 }
 
-func (t *traffic) of(totals map[string]int64) (n int64) {
-	for _, key := range t.keys {
+// query is the search for it in a time; a zero until is now.
+func (t traffic) query(since, until time.Time) string {
+	return findIn("kind:message,fetch,scanned outcome:"+string(t.outcome), since, until)
+}
+
+func (t traffic) of(totals map[string]int64) int64 { return sumOf(totals, t.outcome.Keys()...) }
+
+func sumOf(totals map[string]int64, keys ...string) (n int64) {
+	for _, key := range keys {
 		n += totals[key]
 	}
 	return n
 }
 
-// ranking is a list of who or what was seen most.
-type ranking struct {
-	Title, Field string
-	Rows         []history.Ranked
+// findIn is the address of a search in a time.
+func findIn(query string, since, until time.Time) string {
+	query += " since:" + since.UTC().Format(time.RFC3339Nano)
+	if !until.IsZero() {
+		query += " until:" + until.UTC().Format(time.RFC3339)
+	}
+	return find(query)
 }
 
 // overviewView is what the page shows.
 type overviewView struct {
 	Over      stretch
 	Stretches []stretch
-	Traffic   []traffic
-	Any       bool
-	Bytes     int64
-	Rankings  []ranking
+	Traffic   []figure
+	// More are numbers beside them: refused before content, fetched, attempts.
+	More  []figure
+	Any   bool
+	Bytes int64
+	// Flooded were counted and are not kept.
+	Flooded int64
+	Chart   chart
+	Tops    *topsView
 	// All says that the actor sees what concerns everybody's mail.
-	All     bool
-	Checks  []admin.Check
-	Wrong   []admin.Check
-	Queue   *queue.Stats
-	Trouble []queue.DestinationStats
-	Stats   history.Stats
-	Now     time.Time
+	All      bool
+	Checks   []admin.Check
+	Wrong    []admin.Check
+	Queue    *queue.Stats
+	Attempts []figure
+	Trouble  []queue.DestinationStats
+	Storage  []admin.StorageUse
+	Scarce   []admin.StorageUse
+	Stats    history.Stats
+	Now      time.Time
 }
 
-// topRows is how long rankings are.
-const topRows = 8
-
 func (o *overviewPages) view(r *http.Request, a *admin.Actor) (overviewView, error) {
-	v := overviewView{Over: stretchOf(r), Stretches: stretches, Traffic: traffics(), All: a.SeesAll(), Now: time.Now()}
-	counts, err := o.h.Statistics(r.Context(), v.Now.Add(-v.Over.length), v.Now.Add(time.Hour), v.Over.step, admin.HistoryDomains(a))
+	v := overviewView{Over: stretchOf(r), Stretches: stretches, All: a.SeesAll(), Now: time.Now()}
+	counts, err := o.h.Statistics(r.Context(), v.Now.Add(-v.Over.length), v.Now, v.Over.step, admin.HistoryDomains(a))
 	if err != nil {
 		return v, err
 	}
-	for i := range v.Traffic {
-		v.Traffic[i].Count = v.Traffic[i].of(counts.Totals)
-		v.Any = v.Any || v.Traffic[i].Count > 0
+	for _, t := range traffics() {
+		n := t.of(counts.Totals)
+		v.Traffic = append(v.Traffic, figure{Title: t.title, Class: t.class, Link: t.query(counts.Since, time.Time{}), Count: n})
+		v.Any = v.Any || n > 0
 	}
-	v.Bytes = counts.Totals["bytes"]
-	for _, l := range []struct{ title, list, field string }{
-		{"Refused before content, by check", history.TopChecks, "symbol:"}, {"Senders", history.TopSenders, "sender:"},
-		{"Recipients", history.TopRecipients, "recipient:"}, {"Networks", history.TopNetworks, "client:"}, {"Viruses and filters", history.TopThreats, ""},
-	} {
-		if rows := counts.Top[l.list]; len(rows) > 0 {
-			v.Rankings = append(v.Rankings, ranking{Title: l.title, Field: l.field, Rows: rows[:min(len(rows), topRows)]})
-		}
-	}
+	v.Chart = chartOf(counts, v.Over)
 	if !v.All {
 		return v, nil
 	}
+	v.Bytes, v.Flooded = counts.Totals["bytes"], counts.Totals["flooded"]
+	v.addMore(counts)
+	v.Tops = &topsView{Since: counts.Since, Lists: rankings(counts.Top, counts.Since, counts.AtLeast)}
+	o.addState(&v, a)
+	return v, nil
+}
+
+// addMore adds what is no message's outcome.
+func (v *overviewView) addMore(counts *history.Statistics) {
+	t, since := counts.Totals, counts.Since
+	refused := figure{Title: "Refused before content", Link: findIn("kind:connect,sender,recipient", since, time.Time{})}
+	for _, kind := range []string{"connect/", "sender/", "recipient/"} {
+		for _, result := range []string{"refused", "deferred", "dropped"} {
+			refused.Count += t[kind+result]
+		}
+	}
+	v.More = append(v.More, refused)
+	v.Any = v.Any || refused.Count > 0
+	fetched := figure{Title: "Fetched by POP3", Link: findIn("kind:fetch", since, time.Time{}),
+		Count: sumOf(t, "fetch/deliver", "fetch/accept", "fetch/mark", "fetch/quarantine", "fetch/reject", "fetch/defer", "fetch/discard", "fetch/failed")}
+	if fetched.Count > 0 {
+		v.More = append(v.More, fetched)
+	}
+	for _, result := range []string{"delivered", "partial", "deferred", "failed"} {
+		if n := t["attempt/"+result]; n > 0 || result != "partial" {
+			v.Attempts = append(v.Attempts, figure{Title: result, Count: n, Link: findIn("kind:attempt result:"+result, since, time.Time{})})
+		}
+	}
+}
+
+// addState adds how the gateway is.
+func (o *overviewPages) addState(v *overviewView, a *admin.Actor) {
 	v.Stats = o.h.Stats()
 	if o.cfg.Health != nil && a.May(accounts.StatusRead) {
-		v.Checks = o.cfg.Health.Checks()
-		for _, c := range v.Checks {
-			if !c.OK {
+		for _, c := range o.cfg.Health.Checks() {
+			if v.Checks = append(v.Checks, c); !c.OK {
 				v.Wrong = append(v.Wrong, c)
+			}
+		}
+	}
+	if o.cfg.Storage != nil && a.May(accounts.StatusRead) {
+		v.Storage = o.cfg.Storage()
+		for _, u := range v.Storage {
+			if u.Scarce() && (len(v.Scarce) == 0 || v.Scarce[0].Free != u.Free) {
+				v.Scarce = append(v.Scarce, u)
 			}
 		}
 	}
@@ -146,7 +199,6 @@ func (o *overviewPages) view(r *http.Request, a *admin.Actor) (overviewView, err
 			}
 		}
 	}
-	return v, nil
 }
 
 func (o *overviewPages) page(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
@@ -169,32 +221,58 @@ func (o *overviewPages) now(w http.ResponseWriter, r *http.Request, a *admin.Act
 	o.part(w, r, a, "overview-now", page{Template: "overview.html", Data: v})
 }
 
-// chartSeries is one line of a chart, as chart.js takes it.
-type chartSeries struct {
-	Label  string  `json:"label"`
-	Color  string  `json:"color"`
-	Values []int64 `json:"values"`
+// ranking is a list of who or what was seen most.
+type ranking struct {
+	Title string
+	Rows  []figure
 }
 
-func (o *overviewPages) chart(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
-	over, now := stretchOf(r), time.Now()
-	counts, err := o.h.Statistics(r.Context(), now.Add(-over.length), now.Add(time.Hour), over.step, admin.HistoryDomains(a))
-	if err != nil {
-		http.Error(w, "the numbers cannot be read", http.StatusServiceUnavailable)
+// topsView are the rankings.
+type topsView struct {
+	Lists []ranking
+	Since time.Time
+	// Cut says that only the latest Events are counted.
+	Cut    bool
+	Events int
+}
+
+// topRows is how long rankings are.
+const topRows = 8
+
+func rankings(top map[string][]history.Ranked, since time.Time, atLeast map[string]bool) (all []ranking) {
+	searches := history.TopSearches()
+	for _, l := range []struct{ title, list string }{
+		{"Refused before content, by check", history.TopChecks}, {"Senders", history.TopSenders},
+		{"Recipients", history.TopRecipients}, {"Networks", history.TopNetworks}, {"Viruses and filters", history.TopThreats},
+	} {
+		rows := top[l.list]
+		if len(rows) == 0 {
+			continue
+		}
+		r := ranking{Title: l.title}
+		for _, row := range rows[:min(len(rows), topRows)] {
+			r.Rows = append(r.Rows, figure{Title: row.Name, Count: row.Count, AtLeast: atLeast[l.list],
+				Link: findIn(fmt.Sprintf("%s%s", searches[l.list], quoted(row.Name)), since, time.Time{})})
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// tops are the rankings of those who see some domains only: they are counted from the
+// events, which takes a while, so the page does not wait for them.
+func (o *overviewPages) tops(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
+	domains := admin.HistoryDomains(a)
+	if domains == nil {
+		w.WriteHeader(http.StatusNoContent) // theirs are in the page
 		return
 	}
-	x := []int64{}
-	for _, p := range counts.Points {
-		x = append(x, p.Time.Unix())
+	over, now := stretchOf(r), time.Now()
+	tops, err := o.h.TopOf(r.Context(), now.Add(-over.length).Truncate(over.step), now.Add(time.Hour), domains)
+	if err != nil {
+		w.WriteHeader(http.StatusNoContent)
+		return
 	}
-	series := []chartSeries{}
-	for _, t := range traffics() {
-		s := chartSeries{Label: t.Title, Color: t.color, Values: []int64{}}
-		for _, p := range counts.Points {
-			s.Values = append(s.Values, t.of(p.Totals))
-		}
-		series = append(series, s)
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{"x": x, "series": series, "link": "/history?q=kind:message+since:{from}+until:{until}"})
+	v := topsView{Lists: rankings(tops.Top, tops.Since, nil), Since: tops.Since, Cut: !tops.All, Events: tops.Events}
+	o.part(w, r, a, "overview-tops", page{Template: "overview.html", Data: v})
 }
