@@ -283,7 +283,7 @@ func TestEveryParameterOfEveryBlockIsRead(t *testing.T) {
 	if b := blocks[2]; b.Timeout != 20*time.Second {
 		t.Errorf("clamav has the timeout %s, not that of its section", b.Timeout)
 	}
-	zones := blocks[5].Params.(*LinksBlock).Zones
+	zones := blocks[6].Params.(*LinksBlock).Zones
 	if got := fmt.Sprint(zones); got != "[dbl.example.org dbl.example.net=127.0.1.2-99*4 white.example.org=127.0.0.10*-2.5]" {
 		t.Errorf("zones %s", got)
 	}
