@@ -1,7 +1,9 @@
 package history
 
 import (
+	"bytes"
 	"math/rand/v2"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -57,10 +59,15 @@ func BenchmarkEncode(b *testing.B) {
 	all := fillEvents(rand.New(rand.NewPCG(1, 2)), 1000)
 	b.ReportAllocs()
 	n := 0
+	var line, kept []byte
+	var terms, found []term
 	for b.Loop() {
 		e := all[n%len(all)]
 		n++
-		appendEvent(make([]byte, 0, 1024), e)
-		appendTerms(nil, e)
+		line, terms = appendEvent(line[:0], e), appendTerms(terms[:0], e)
+		kept, found = bytes.Clone(line), slices.Clone(terms)
+	}
+	if len(kept) == 0 || len(found) == 0 {
+		b.Error("nothing was encoded")
 	}
 }

@@ -20,7 +20,7 @@ type encoder struct{ b []byte }
 // appendEvent appends the JSON of an event, without a line end.
 func appendEvent(b []byte, e *mail.Event) []byte {
 	w := encoder{append(b, `{"id":"`...)}
-	w.b = append(w.b, e.ID.String()...)
+	w.b = e.ID.Append(w.b)
 	w.b = append(w.b, '"')
 	w.time("time", e.Time)
 	w.text("node", e.Node)
@@ -185,7 +185,8 @@ func (w *encoder) flag(key string, v bool) {
 
 func (w *encoder) id(key string, v mail.ID) {
 	if !v.IsZero() {
-		w.text(key, v.String())
+		w.key(key)
+		w.b = append(v.Append(append(w.b, '"')), '"')
 	}
 }
 

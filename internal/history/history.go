@@ -1,9 +1,11 @@
 package history
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -109,6 +111,8 @@ type History struct {
 	watch  watchers
 	heads  headCache
 	floods bucket
+	// buffers has *buffer.
+	buffers sync.Pool
 
 	keep    atomic.Int64 // time.Duration
 	maxSize atomic.Int64
@@ -140,6 +144,7 @@ func Open(cfg Config) (*History, error) {
 	}
 	h := &History{cfg: cfg, codec: codec, flush: make(chan chan struct{}), wake: make(chan struct{}, 1),
 		floods: bucket{rate: float64(cfg.MaxRefusals), size: 10 * float64(cfg.MaxRefusals)}}
+	h.buffers.New = func() any { return new(buffer) }
 	h.SetLimits(cfg.Keep, cfg.MaxSize)
 	h.line.last = mail.FirstID(time.Now().Add(time.Millisecond)) // what a crash left has earlier ones
 	ctx, cancel := context.WithCancel(context.Background())
@@ -264,10 +269,24 @@ func (h *History) begin(e *mail.Event) *slot {
 	if e.Node == "" {
 		e.Node = h.cfg.Store.Node()
 	}
-	s.line = appendEvent(make([]byte, 0, 1024), e)
-	s.terms = appendTerms(make([]term, 0, 32), e)
+	b := h.buffers.Get().(*buffer)
+	b.line, b.terms = appendEvent(b.line[:0], e), appendTerms(b.terms[:0], e)
+	// What stays is as long as it must be: it waits for seconds.
+	s.line, s.terms = bytes.Clone(b.line), slices.Clone(b.terms)
+	if cap(b.line) <= maxBuffer {
+		h.buffers.Put(b)
+	}
 	return s
 }
+
+// buffer is what an event is encoded in.
+type buffer struct {
+	line  []byte
+	terms []term
+}
+
+// maxBuffer keeps the pool from holding the buffers of giant events.
+const maxBuffer = 64 << 10
 
 // end says that an event is complete, or that it did not come true.
 func (h *History) end(s *slot, e *mail.Event, kept bool) {

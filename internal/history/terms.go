@@ -42,13 +42,13 @@ const (
 )
 
 // hash is FNV-1a of field and value, the value in lower case.
-func hash(field byte, value string) term {
+func hash[T string | []byte](field byte, value T) term {
 	const offset, prime = 14695981039346656037, 1099511628211
 	h := (uint64(offset) ^ uint64(field)) * prime
 	for i := range len(value) {
 		c := value[i]
 		if c >= utf8.RuneSelf {
-			return hashFolded(field, value)
+			return hashFolded(field, string(value))
 		}
 		if 'A' <= c && c <= 'Z' {
 			c += 'a' - 'A'
@@ -83,6 +83,12 @@ func (l *termList) add(field byte, value string) {
 	}
 }
 
+func (l *termList) addBytes(field byte, value []byte) {
+	if len(*l) < maxTerms {
+		*l = append(*l, hash(field, value))
+	}
+}
+
 // termsOf are those of an event, each once, in ascending order.
 func termsOf(e *mail.Event) []term {
 	terms := appendTerms(nil, e)
@@ -93,9 +99,10 @@ func termsOf(e *mail.Event) []term {
 // appendTerms appends those of an event, some more than once.
 func appendTerms(terms []term, e *mail.Event) []term {
 	l := termList(terms)
-	for _, id := range []mail.ID{e.Message, e.Session, e.Related} {
+	var text [64]byte
+	for _, id := range [...]mail.ID{e.Message, e.Session, e.Related} {
 		if !id.IsZero() {
-			l.add(fieldID, id.String())
+			l.addBytes(fieldID, id.Append(text[:0]))
 		}
 	}
 	l.add(fieldKind, string(e.Kind))
@@ -128,20 +135,21 @@ func (l *termList) client(e *mail.Event) {
 	if !e.Client.IsValid() {
 		return
 	}
-	l.add(fieldClient, e.Client.String())
+	var text [64]byte
+	l.addBytes(fieldClient, e.Client.AppendTo(text[:0]))
 	for _, bits := range networkBits(e.Client) {
 		if p, err := e.Client.Prefix(bits); err == nil {
-			l.add(fieldNetwork, p.String())
+			l.addBytes(fieldNetwork, p.AppendTo(text[:0]))
 		}
 	}
 }
 
 // networkBits are the lengths of the networks by which an address is found.
-func networkBits(a netip.Addr) []int {
+func networkBits(a netip.Addr) [3]int {
 	if a.Is4() {
-		return []int{24, 16, 8}
+		return [...]int{24, 16, 8}
 	}
-	return []int{64, 48, 32}
+	return [...]int{64, 48, 32}
 }
 
 func (l *termList) recipients(e *mail.Event) {

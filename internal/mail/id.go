@@ -59,13 +59,19 @@ func (id ID) IsZero() bool { return id == ID{} }
 // String returns 26 characters that sort as the IDs do.
 func (id ID) String() string {
 	var out [idLength]byte
+	return string(id.Append(out[:0]))
+}
+
+// Append appends what String returns.
+func (id ID) Append(b []byte) []byte {
+	var out [idLength]byte
 	hi, lo := binary.BigEndian.Uint64(id[:8]), binary.BigEndian.Uint64(id[8:])
 	for i := idLength - 1; i >= 0; i-- {
 		out[i] = idAlphabet[lo&31]
 		lo = lo>>5 | hi<<59
 		hi >>= 5
 	}
-	return string(out[:])
+	return append(b, out[:]...)
 }
 
 // ParseID reads the text form of an ID; upper case is accepted.
