@@ -15,6 +15,7 @@ import (
 	"gatepost/internal/intercept"
 	"gatepost/internal/metrics"
 	"gatepost/internal/queue"
+	"gatepost/internal/scan/senders"
 )
 
 // Checks implements admin.Health.
@@ -164,6 +165,7 @@ func (a *app) serveAdmin(cfg *config.Config) (err error) {
 		Quarantine:       a.services.quarantine,
 		Content:          contentAPI{a},
 		Greylist:         greylists{a},
+		Senders:          senders.Lists{Store: a.services.store},
 		Flows:            flowsAPI{a},
 		Routing:          routingAPI{a},
 		Configuration:    configAPI{a.changes, a},

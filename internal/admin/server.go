@@ -25,6 +25,8 @@ type Config struct {
 	Quarantine Quarantine
 	// Greylist, where set, is served under /api/v1/greylist.
 	Greylist Greylist
+	// Senders, where set, is served under /api/v1/senders.
+	Senders SenderLists
 	// Flows explains flows; nil: its paths answer 404.
 	Flows Flows
 	// DigestLinks, where set, answers the links in digests, on TCP.
@@ -143,6 +145,9 @@ func (s *Server) routeAPI(r *router) {
 	s.routeFlows(r)
 	if s.cfg.Greylist != nil {
 		s.routeGreylist(r)
+	}
+	if s.cfg.Senders != nil {
+		s.routeSenders(r)
 	}
 	s.routeContent(r)
 	s.routeRouting(r)

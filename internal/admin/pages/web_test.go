@@ -18,6 +18,7 @@ import (
 	"gatepost/internal/mail"
 	"gatepost/internal/policy/auth"
 	"gatepost/internal/quarantine"
+	"gatepost/internal/scan/senders"
 	"gatepost/internal/store"
 )
 
@@ -97,6 +98,7 @@ func openWith(t testing.TB, parts func(*store.Store, *pages.Config), change ...f
 	must(t, err)
 	w.gate = gate
 	cfg := everything()
+	cfg.Senders = senders.Lists{Store: s}
 	cfg.Quarantine, cfg.Greylist, cfg.Queue = pc.Quarantine, pc.Greylist, pc.Queue
 	if d, ok := pc.Digests.(*quarantine.Digests); ok {
 		cfg.Digests, cfg.DigestLinks = d, d.Links()
