@@ -24,7 +24,7 @@ type DigestLinks interface {
 // linkStyle is the only style on the page; the policy names it by its hash.
 const linkStyle = `body{font-family:sans-serif;color:#222;background:#fff;max-width:40em;margin:3em auto;padding:0 1em}` +
 	`th{text-align:left;font-weight:normal;color:#666;padding-right:1em;vertical-align:top;white-space:nowrap}` +
-	`td{overflow-wrap:anywhere}button,select{font:inherit;padding:.5em}button{padding:.5em 1.5em;margin-top:1em}label{display:block;margin:1em 0 .2em}` +
+	`td{overflow-wrap:anywhere}button,select{font:inherit;padding:.5em}button{display:block;padding:.5em 1.5em;margin-top:1.5em}label{display:block;margin:1em 0 .2em}` +
 	`@media(prefers-color-scheme:dark){:root{color-scheme:dark}body{color:#ddd;background:#181818}th{color:#aaa}}`
 
 // linkPage is the page behind a link. It holds no script, loads nothing, and its
@@ -32,21 +32,21 @@ const linkStyle = `body{font-family:sans-serif;color:#222;background:#fff;max-wi
 var linkPage = template.Must(template.New("link").Parse(`<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta name="robots" content="noindex,nofollow"><meta name="referrer" content="no-referrer">
 <title>{{.Title}}</title><style>` + linkStyle + `</style></head>
-<body><h1>{{.Title}}</h1>
+<body><main><h1>{{.Title}}</h1>
 {{if .Text}}<p>{{.Text}}</p>
 {{end}}{{with .Link}}<table>
-<tr><th>From</th><td>{{.Sender}}</td></tr>
-<tr><th>Subject</th><td>{{.Subject}}</td></tr>
-<tr><th>To</th><td>{{.Recipient}}</td></tr>
-<tr><th>Received</th><td>{{.Received}}</td></tr>
-<tr><th>Size</th><td>{{.Size}}</td></tr>
-<tr><th>Held because</th><td>{{.Kind}}</td></tr>
+<tr><th scope="row">From</th><td>{{.Sender}}</td></tr>
+<tr><th scope="row">Subject</th><td>{{.Subject}}</td></tr>
+<tr><th scope="row">To</th><td>{{.Recipient}}</td></tr>
+<tr><th scope="row">Received</th><td>{{.Received}}</td></tr>
+<tr><th scope="row">Size</th><td>{{.Size}}</td></tr>
+<tr><th scope="row">Held because</th><td>{{.Kind}}</td></tr>
 </table>
 {{end}}{{if .Button}}<form method="post">{{with .Setting}}
 <label for="often">How often</label><select id="often" name="often">{{$often := .Often}}{{range $.Oftens}}<option value="{{.}}"{{if eq . $often}} selected{{end}}>{{.}}</option>{{end}}</select>
 <label for="hour">At which hour</label><select id="hour" name="hour">{{$s := .}}{{range $h := 24}}<option value="{{$h}}"{{if eq $h $s.Hour}} selected{{end}}>{{printf "%02d:%02d" $h $s.Minute}}</option>{{end}}</select>
 {{end}}<button type="submit">{{.Button}}</button></form>
-{{end}}</body></html>
+{{end}}</main></body></html>
 `))
 
 // linkText is what one page says.
