@@ -38,7 +38,7 @@ func (c *configPages) index(d *edit.Document) []indexed {
 	admins := edit.Path{{Key: "admin"}}
 	return []indexed{
 		{"Listeners", "/config/listener", counted("listener")},
-		{"Domains and aliases", "/config/domain", counted("domain") + " and " + count(aliases)},
+		{"Domains and aliases", "/config/domain", counted("domain") + ", " + strings.Replace(plural(aliases, "alias"), "aliass", "aliases", 1)},
 		{"Recipients", "/config/recipients", count(sources)},
 		{"Transports", "/config/transport", counted("transport")},
 		{"Flows", "/config/flow", counted("flow")},

@@ -301,7 +301,7 @@ func (k *Keeper) problems(list []config.Problem, p *plan) []Problem {
 	for _, x := range list {
 		one := Problem{
 			Severity: "error", Rule: x.Rule, File: x.File, Line: x.Line, Column: x.Column, Path: x.Path,
-			Message: k.mask.hide(kindConfig, x.Message), Hint: k.mask.hide(kindConfig, x.Hint),
+			Message: k.mask.blot(k.mask.hide(kindConfig, x.Message), p.steps), Hint: k.mask.blot(k.mask.hide(kindConfig, x.Hint), p.steps),
 		}
 		if x.Severity == config.Warning {
 			one.Severity = "warning"

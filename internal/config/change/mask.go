@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"regexp"
+	"strings"
 
 	"gatepost/internal/config"
 )
@@ -88,6 +89,8 @@ func (m *masker) hide(kind config.FileKind, text string) string {
 }
 
 // reveal replaces the marks of a text by the secrets of the texts that it was made from.
+// A mark may move to where a secret may stand, and nowhere else: at another place the
+// secret would be shown.
 func (m *masker) reveal(kind config.FileKind, text string, from ...string) (string, error) {
 	if !markForm.MatchString(text) {
 		return text, nil
@@ -97,7 +100,7 @@ func (m *masker) reveal(kind config.FileKind, text string, from ...string) (stri
 		each(kind, old, func(start, end int) { secrets[m.mark(old[start:end])] = old[start:end] })
 	}
 	unknown := ""
-	text = markForm.ReplaceAllStringFunc(text, func(mark string) string {
+	revealed := markForm.ReplaceAllStringFunc(text, func(mark string) string {
 		secret, ok := secrets[mark]
 		if !ok {
 			unknown = mark
@@ -107,8 +110,29 @@ func (m *masker) reveal(kind config.FileKind, text string, from ...string) (stri
 	if unknown != "" {
 		return "", badf("the mark %s stands for no secret that is known: write the secret itself, or look at the text again", unknown)
 	}
-	return text, nil
+	hidden := m.hide(kind, revealed)
+	for _, mark := range markForm.FindAllString(text, -1) {
+		if strings.Count(hidden, mark) < strings.Count(text, mark) {
+			return "", badf("the mark %s stands at a place where its secret would be shown, or is only a part of one: write the secret itself", mark)
+		}
+	}
+	return revealed, nil
 }
+
+// blot replaces what is a secret in one of the texts wherever it stands in a message.
+func (m *masker) blot(message string, steps []*step) string {
+	for _, s := range steps {
+		each(s.kind, s.text, func(start, end int) {
+			if secret := s.text[start:end]; len(secret) >= minBlot {
+				message = strings.ReplaceAll(message, secret, m.mark(secret))
+			}
+		})
+	}
+	return message
+}
+
+// minBlot is how long a secret is at least that blot looks for: shorter ones are words.
+const minBlot = 4
 
 // version names a text.
 func version(text string) string {
