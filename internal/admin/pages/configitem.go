@@ -31,6 +31,8 @@ type item struct {
 	Tested string
 	// UsedBy are the places that name it.
 	UsedBy []place
+	// Conditions and Actions are what a filter may be made of.
+	Conditions, Actions []string
 	// Learned is what the Bayesian filter knows, for its section.
 	Learned any
 	// Stage, Blocks and Uses are of a flow.
@@ -50,6 +52,11 @@ func (i *item) Action() string {
 		index = "edit"
 	}
 	return "/config/" + slug(i.Section.Name) + "/" + index
+}
+
+// Lists reports whether values of the item may name lists in files.
+func (i *item) Lists() bool {
+	return i.Section.Name == "filter" || i.Section.Name == "domain" || i.Section.Name == "rewrite"
 }
 
 // Back is where the item stands in a list.
@@ -168,8 +175,11 @@ func (c *configPages) item(d *draft, s *config.SchemaSection, index string) *ite
 		f.doc = empty()
 	}
 	x.Fields, x.More = sorted(f.fields(s.Keys, x.path, ""))
-	if s.Name == "flow" && index != "new" {
+	switch {
+	case s.Name == "flow" && index != "new":
 		c.blocks(x, f)
+	case s.Name == "filter":
+		x.Conditions, x.Actions = c.schema.Conditions, c.schema.Actions
 	}
 	if d.Changed() {
 		x.Diff = diffLines(edit.Diff("saved", d.was, "draft", d.doc.Text()))
@@ -432,7 +442,7 @@ func (c *configPages) readItem(r *http.Request, d *draft, s *config.SchemaSectio
 	if err := c.rename(r, d, s, x); err != nil {
 		return err
 	}
-	if err := c.contents(r, d, slices.Concat(x.Fields, x.More)); err != nil {
+	if err := errors.Join(along(r, d), c.contents(r, d, slices.Concat(x.Fields, x.More))); err != nil {
 		return err
 	}
 	for _, b := range x.Blocks {

@@ -150,3 +150,24 @@ func TestAScriptIsTestedAsItIsInTheEditor(t *testing.T) {
 		t.Errorf("a secret is tested: %d", r.Code)
 	}
 }
+
+func TestAListComesAlongWithTheFilterThatNamesIt(t *testing.T) {
+	c, _, dir := configPages(t)
+	s := &stepper{T: t, c: c, path: "/config/filter/new", page: c.get("/config/filter/new").Body.String()}
+	filled := url.Values{"name": {"bad senders"}, "when": {`{ sender = "file:bad.txt" }`}, "then": {"score:2"}, "along.name": {"bad.txt"}}
+	if code := s.do("review", filled); code != http.StatusUnprocessableEntity || !strings.Contains(s.page, "needs both a name") {
+		t.Errorf("an empty list: %d", code)
+	}
+	s.page = c.get("/config/filter/new").Body.String()
+	filled.Set("along.text", "@evil.example\r\n@bad.example")
+	if code := s.do("review", filled); code != http.StatusOK {
+		t.Fatalf("%d: %s", code, s.page)
+	}
+	c.post("/config/apply", form(t, s.page, url.Values{"why": {"they are bad"}}))
+	if onDisk(t, dir, "bad.txt") != "@evil.example\n@bad.example\n" || !strings.Contains(onDisk(t, dir, "gatepost.toml"), `when = { sender = "file:bad.txt" }`) {
+		t.Errorf("the file is\n%s", onDisk(t, dir, "gatepost.toml"))
+	}
+	if page := c.get("/config/files?kind=lists").Body.String(); !strings.Contains(page, "/config/file?path=bad.txt") {
+		t.Error("the list is not on the page of lists")
+	}
+}

@@ -143,6 +143,20 @@ func (c *configPages) contents(r *http.Request, d *draft, fields []field) error 
 	return nil
 }
 
+// along is the file that a form brings along which no key names by itself, but a value
+// of one: "file:NAME" among recipients, in a table or in a condition.
+func along(r *http.Request, d *draft) error {
+	name, text := strings.TrimSpace(r.PostFormValue("along.name")), edit.LineEnds(r.PostFormValue("along.text"), "")
+	switch {
+	case text == "" && name == "":
+		return nil
+	case text == "" || name == "":
+		return &change.BadError{Text: "a list needs both a name and what is in it"}
+	}
+	d.put(change.FileText{Path: name, Text: strings.TrimRight(text, "\n") + "\n"})
+	return nil
+}
+
 // put adds a file to a draft.
 func (d *draft) put(f change.FileText) {
 	d.Files = slices.DeleteFunc(d.Files, func(x change.FileText) bool { return x.Path == f.Path })
