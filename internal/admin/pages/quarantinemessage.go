@@ -28,6 +28,8 @@ type heldMessage struct {
 	Matches []mail.Finding
 	// NeverDelay offers to keep greylisting from the sender.
 	NeverDelay bool
+	// SenderChoice is what can be done about the sender, nil for nothing.
+	SenderChoice *senderChoice
 }
 
 func (q *quarantinePages) message(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
@@ -57,6 +59,11 @@ func (q *quarantinePages) messagePage(w http.ResponseWriter, r *http.Request, a 
 		v.Freed = v.Freed || d.Entries[i].State != quarantine.Held
 	}
 	v.NeverDelay = a.SeesAll() && q.cfg.Greylist != nil && strings.Contains(d.Sender, "@")
+	var recipients []string
+	for i := range d.Entries {
+		recipients = append(recipients, d.Entries[i].Key)
+	}
+	v.SenderChoice = q.senderChoice(a, d.Sender, recipients, "/quarantine/"+row.ID.String())
 	title := d.Subject
 	if title == "" {
 		title = "(no subject)"

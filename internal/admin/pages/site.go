@@ -41,6 +41,8 @@ type Config struct {
 	Quarantine Quarantine
 	Queue      admin.Queue
 	Greylist   admin.Greylist
+	// Senders are the lists of those that are allowed or blocked.
+	Senders admin.SenderLists
 	// History is what happened, for overview, history and the pages of messages; LogFiles
 	// is the log, Health how the parts are.
 	History  admin.History
@@ -97,7 +99,7 @@ type entry struct {
 func (s *Site) sections() []section {
 	return []section{
 		s.assets(), s.home(), s.login(), s.setup(), s.account(), s.users(), s.audit(), s.configuration(), s.welcome(),
-		s.quarantine(), s.delayed(), s.queue(), s.overview(), s.history(), s.log(),
+		s.quarantine(), s.delayed(), s.senders(), s.queue(), s.overview(), s.history(), s.log(),
 	}
 }
 

@@ -92,13 +92,14 @@ func openWith(t testing.TB, parts func(*store.Store, *pages.Config), change ...f
 	gate, err := admin.NewGate(gc)
 	must(t, err)
 	pc := pages.Config{Gate: gate, Configuration: noConfiguration{}, Keys: noKeys{}, Quarantine: noPagesQuarantine{}, Queue: noQueue{}, Greylist: noGreylist{}, History: noHistory{}, LogFiles: noLog{}}
+	pc.Senders = senders.Lists{Store: s}
 	parts(s, &pc)
 	pc.TestMail = func(context.Context, mail.Address, string) error { return nil }
 	site, err := pages.New(pc)
 	must(t, err)
 	w.gate = gate
 	cfg := everything()
-	cfg.Senders = senders.Lists{Store: s}
+	cfg.Senders = pc.Senders
 	cfg.Quarantine, cfg.Greylist, cfg.Queue = pc.Quarantine, pc.Greylist, pc.Queue
 	if d, ok := pc.Digests.(*quarantine.Digests); ok {
 		cfg.Digests, cfg.DigestLinks = d, d.Links()
