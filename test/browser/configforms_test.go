@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -183,4 +184,53 @@ func selfSigned(t *testing.T) (tls.Certificate, *x509.Certificate) {
 		t.Fatal(err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, cert
+}
+
+// TestWhatWaitsForAWebhookOutlivesAStop stops the gateway while a service is down: the
+// event comes after the next start, with the same id.
+func TestWhatWaitsForAWebhookOutlivesAStop(t *testing.T) {
+	var up atomic.Bool
+	refused, told := make(chan string, 100), make(chan string, 100)
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if !up.Load() {
+			refused <- r.Header.Get("Webhook-Id")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		told <- r.Header.Get("Webhook-Id") + " " + string(body)
+	}))
+	defer hook.Close()
+	g := gatepost.New(t, gatepost.Options{})
+	text := read(t, g.ConfigFile) + fmt.Sprintf("\n[[admin.webhook]]\nname = \"chat\"\nurl = %q\nevents = [\"message\"]\nsecret_file = \"hook.secret\"\nallow_private = true\n", hook.URL)
+	for name, text := range map[string]string{g.ConfigFile: text, filepath.Join(g.Dir, "hook.secret"): "0123456789abcdef0123\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.Start(); err != nil {
+		t.Fatal(err)
+	}
+	send(t, g, "wait for me")
+	id := within(t, refused)
+	g.Stop()
+	up.Store(true)
+	if err := g.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if got := within(t, told); !strings.HasPrefix(got, id+" ") || !strings.Contains(got, "wait for me") {
+		t.Errorf("%s is told as %s", id, got)
+	}
+}
+
+// within is what comes soon.
+func within(t *testing.T, from chan string) string {
+	t.Helper()
+	select {
+	case s := <-from:
+		return s
+	case <-time.After(30 * time.Second):
+		t.Fatal("nothing came")
+		return ""
+	}
 }
