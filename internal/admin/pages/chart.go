@@ -63,7 +63,10 @@ func chartOf(counts *history.Statistics, over stretch) chart {
 	scale := roundUp(most)
 	c.Marks = []axisMark{{scale, 0}, {scale / 2, chartHeight / 2}, {0, chartHeight}}
 	for i, p := range counts.Points {
-		b := bar{From: p.Time, Until: p.Time.Add(counts.Step), Label: labelOf(p.Time, over)}
+		b := bar{From: p.Time, Until: p.Time.Add(counts.Step)}
+		if i < len(counts.Points)-2 { // where it has room
+			b.Label = labelOf(p.Time, over)
+		}
 		y := float64(chartHeight)
 		for _, t := range kinds {
 			f := figure{Title: t.title, Class: t.class, Count: t.of(p.Totals), Link: t.query(b.From, b.Until)}

@@ -1,7 +1,7 @@
 // What the overview needs of the browser: moments of a chart in the reader's zone, and
 // tables that stay open when the numbers are read anew.
 const forms = {
-  hour: new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" }),
+  hour: new Intl.DateTimeFormat(undefined, { hour: "numeric" }),
   day: new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" }),
 };
 
