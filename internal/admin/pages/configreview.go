@@ -66,7 +66,8 @@ func encoded(files []change.FileText) []change.FileText {
 	return list
 }
 
-var errDamaged = &change.BadError{Text: "the form is damaged; open the page again"}
+// damaged is what is said of a form that no page has sent.
+func damaged() error { return &change.BadError{Text: "the form is damaged; open the page again"} }
 
 // readFiles are the files that a form carries in hidden fields.
 func readFiles(r *http.Request) ([]change.FileText, error) {
@@ -74,17 +75,17 @@ func readFiles(r *http.Request) ([]change.FileText, error) {
 		return nil, nil
 	}
 	if err := r.ParseForm(); err != nil {
-		return nil, errDamaged
+		return nil, damaged()
 	}
 	paths, bases, texts := r.PostForm["file"], r.PostForm["file-base"], r.PostForm["file-text"]
 	if len(bases) != len(paths) || len(texts) != len(paths) {
-		return nil, errDamaged
+		return nil, damaged()
 	}
 	var list []change.FileText
 	for i, path := range paths {
 		text, err := base64.StdEncoding.DecodeString(texts[i])
 		if err != nil {
-			return nil, errDamaged
+			return nil, damaged()
 		}
 		list = append(list, change.FileText{Path: path, Base: bases[i], Text: string(text)})
 	}
@@ -98,7 +99,7 @@ func readChange(r *http.Request) (what change.Change, err error) {
 	if text := r.PostFormValue("text"); text != "" {
 		decoded, err := base64.StdEncoding.DecodeString(text)
 		if err != nil {
-			return what, errDamaged
+			return what, damaged()
 		}
 		was := string(decoded)
 		what.Base, what.Text = r.PostFormValue("base"), &was
