@@ -164,6 +164,7 @@ func (a *app) serveAdmin(cfg *config.Config) (err error) {
 		Queue:            a.queue,
 		Quarantine:       a.services.quarantine,
 		Content:          contentAPI{a},
+		Again:            again{a},
 		Greylist:         greylists{a},
 		Senders:          senders.Lists{Store: a.services.store},
 		Flows:            flowsAPI{a},

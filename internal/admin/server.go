@@ -37,6 +37,8 @@ type Config struct {
 	Routing Routing
 	// Content looks at single messages; nil: its paths answer 404.
 	Content Content
+	// Again looks at messages once more; nil: nobody does.
+	Again Again
 	// Configuration is the configuration file; nil: its paths answer 404.
 	Configuration Configuration
 	// Accounts are what the local administrator makes and changes at the unix socket;
@@ -150,6 +152,7 @@ func (s *Server) routeAPI(r *router) {
 		s.routeSenders(r)
 	}
 	s.routeContent(r)
+	s.routeAgain(r)
 	s.routeRouting(r)
 	s.routeConfig(r)
 	if s.cfg.History != nil {

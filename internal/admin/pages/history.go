@@ -31,10 +31,14 @@ func (s *Site) history() section {
 	get := func(path string, do admin.Handler) admin.Route {
 		return admin.Route{Method: "GET", Path: path, Permission: accounts.HistoryRead, Scope: accounts.Domains, Do: do}
 	}
-	return section{
+	sec := section{
 		nav:    []entry{{Path: "/history", Title: "History", Group: "Activity", Order: 100, permission: accounts.HistoryRead, scope: accounts.Domains}},
 		routes: []admin.Route{get("/history", h.search), get("/messages/{id}", h.message)},
 	}
+	if s.cfg.Again != nil {
+		sec.routes = append(sec.routes, admin.Route{Method: "POST", Path: "/messages/{id}/again", Permission: accounts.Explain, Quiet: true, Do: h.again})
+	}
+	return sec
 }
 
 // historyRows is how many events a page has.
@@ -132,6 +136,8 @@ type messageView struct {
 	Log    []string
 	LogWhy string
 	can    map[string]bool
+	// Here says that the message itself is here, so that it can be looked at again.
+	Here bool
 }
 
 // Can tells what may be done now.
@@ -160,6 +166,7 @@ func (h *historyPages) message(w http.ResponseWriter, r *http.Request, a *admin.
 	for _, what := range m.Can {
 		v.can[what] = true
 	}
+	v.Here = h.cfg.Again != nil && (m.Held != nil || len(m.Items) > 0)
 	for _, f := range m.Findings {
 		if authModules[f.Module] {
 			v.Auth = append(v.Auth, f)
@@ -169,10 +176,25 @@ func (h *historyPages) message(w http.ResponseWriter, r *http.Request, a *admin.
 	}
 	if a.SeesAll() && h.cfg.LogFiles != nil {
 		var found logView
-		found.read(r.Context(), h.cfg.LogFiles, id.String(), messageLines)
+		found.read(r.Context(), h.cfg.LogFiles, id.String()+logTimes(m), messageLines)
 		v.Log, v.LogWhy = found.Lines, found.Why
 	}
 	h.show(w, r, a, page{Template: "message.html", Title: "Message", Data: v})
+}
+
+// logTimes bounds a search in the log to when the message was here: else the page of an
+// old one would read everything that was logged since. Whatever is done with a message is
+// an event, so that its lines end soon after the last one, unless it waits still.
+func logTimes(m *admin.MessagePage) string {
+	if m.Cut || len(m.Events) == 0 {
+		return ""
+	}
+	const slack = 10 * time.Minute
+	times := " since:" + m.Events[0].Time.Add(-slack).UTC().Format(time.RFC3339)
+	if len(m.Items) == 0 {
+		times += " until:" + m.Events[len(m.Events)-1].Time.Add(slack).UTC().Format(time.RFC3339)
+	}
+	return times
 }
 
 // The log page and the log lines of a message.

@@ -75,7 +75,7 @@ func (q *quarantinePages) change(w http.ResponseWriter, r *http.Request, a *admi
 		q.back(w, r, back.String(), op.said)
 		return
 	}
-	if id, one := strings.CutPrefix(back.Path, "/quarantine/"); one {
+	if _, id, one := strings.Cut(back.Path[1:], "/"); one {
 		q.messagePage(w, r, a, id, failed)
 		return
 	}
@@ -156,17 +156,19 @@ func (q *quarantinePages) visible(ctx context.Context, a *admin.Actor, text stri
 	return row, nil
 }
 
-// comeBack is the address of a page of the quarantine that a form came from, made
-// anew of its parts: it leads nowhere else.
+// comeBack is the address of the page that a form came from, one of the quarantine or of
+// a message, made anew of its parts: it leads nowhere else.
 func comeBack(s string) *url.URL {
 	u := &url.URL{Path: "/quarantine"}
 	from, err := url.Parse(s)
 	if err != nil {
 		return u
 	}
-	if id, err := mail.ParseID(strings.TrimPrefix(from.Path, "/quarantine/")); err == nil {
-		u.Path += "/" + id.String()
-		return u
+	for _, page := range []string{"/quarantine", "/messages"} {
+		if id, err := mail.ParseID(strings.TrimPrefix(from.Path, page+"/")); err == nil {
+			u.Path = page + "/" + id.String()
+			return u
+		}
 	}
 	values := search(from.Query())
 	if cursor, err := mail.ParseID(from.Query().Get("cursor")); err == nil {

@@ -43,6 +43,8 @@ type Config struct {
 	Greylist   admin.Greylist
 	// Senders are the lists of those that are allowed or blocked.
 	Senders admin.SenderLists
+	// Again looks at messages once more with today's rules; nil: nobody does.
+	Again admin.Again
 	// History is what happened, for overview, history and the pages of messages; LogFiles
 	// is the log, Health how the parts are.
 	History  admin.History

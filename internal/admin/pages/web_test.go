@@ -48,6 +48,7 @@ type noGreylist struct{ admin.Greylist }
 type noFlows struct{ admin.Flows }
 type noRouting struct{ admin.Routing }
 type noContent struct{ admin.Content }
+type noAgain struct{ admin.Again }
 type noLinks struct{ admin.DigestLinks }
 type noDigests struct{ admin.Digests }
 type noConfiguration struct{ admin.Configuration }
@@ -63,7 +64,7 @@ func (healthy) Checks() []admin.Check { return nil }
 func everything() admin.Config {
 	return admin.Config{
 		Queue: noQueue{}, Health: healthy{}, Quarantine: noQuarantine{}, Greylist: noGreylist{}, Flows: noFlows{},
-		History: noHistory{}, LogFiles: noLog{}, Routing: noRouting{}, Content: noContent{}, DigestLinks: noLinks{}, Digests: noDigests{}, Configuration: noConfiguration{},
+		History: noHistory{}, LogFiles: noLog{}, Routing: noRouting{}, Content: noContent{}, Again: noAgain{}, DigestLinks: noLinks{}, Digests: noDigests{}, Configuration: noConfiguration{},
 		Reload:  func(context.Context) error { return nil },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics") }),
 	}
@@ -91,7 +92,7 @@ func openWith(t testing.TB, parts func(*store.Store, *pages.Config), change ...f
 	}
 	gate, err := admin.NewGate(gc)
 	must(t, err)
-	pc := pages.Config{Gate: gate, Configuration: noConfiguration{}, Keys: noKeys{}, Quarantine: noPagesQuarantine{}, Queue: noQueue{}, Greylist: noGreylist{}, History: noHistory{}, LogFiles: noLog{}}
+	pc := pages.Config{Gate: gate, Configuration: noConfiguration{}, Keys: noKeys{}, Quarantine: noPagesQuarantine{}, Queue: noQueue{}, Greylist: noGreylist{}, History: noHistory{}, LogFiles: noLog{}, Again: noAgain{}}
 	pc.Senders = senders.Lists{Store: s}
 	parts(s, &pc)
 	pc.TestMail = func(context.Context, mail.Address, string) error { return nil }
