@@ -88,7 +88,20 @@ const reachable = `(() => {
   return wanted.length;
 })()`
 
-const unreached = `wanted.filter(e => !reached.has(e.type === "radio" ? e.form?.id + e.name : e)).map(e => "not reached: " + e.outerHTML.slice(0, 140)).concat([...new Set(unseen)].map(h => "focus is not seen: " + h)).slice(0, 10)`
+const unreached = `wanted.filter(e => !reached.has(e.type === "radio" ? e.form?.id + e.name : e)).map(e => "not reached: " + e.outerHTML.slice(0, 140)).slice(0, 5).concat([...new Set(unseen)].map(h => "focus is not seen: " + h).slice(0, 5))`
+
+// usable looks at the page that is open, in both themes.
+func usable(t *testing.T, b *browser.Browser, where string) {
+	t.Helper()
+	list := browser.Eval[[]string](b, barriers)
+	for _, dark := range []bool{true, false} {
+		b.Dark(dark)
+		list = append(list, browser.Eval[[]string](b, contrasts)...)
+	}
+	for _, bad := range list {
+		t.Errorf("%s: %s", where, bad)
+	}
+}
 
 // TestPagesAreForEverybody looks at every page of the matrix: what screen readers need,
 // contrast in both themes, the width of a phone, and the keyboard.
@@ -127,6 +140,19 @@ func TestPagesAreForEverybody(t *testing.T) {
 	}
 	b.Dark(false)
 	b.Phone(false)
+	b.Expect("status of 40")
+	for _, path := range []string{"/users/nobody-of-that-name", "/no/such/page", "/history?q=nothinglikeit", "/quarantine?text=nothinglikeit", "/queue?error=nothinglikeit"} {
+		b.Go(path)
+		usable(t, b, path)
+	}
+	b.Go("/account")
+	b.Press("form[action='/logout'] button")
+	usable(t, b, "after logging out")
+	b.LogIn("ann", browser.Password)
+	for _, path := range append(w.pages("e"), "/users") {
+		b.Go(path)
+		usable(t, b, path+" of an end user")
+	}
 	// What looks for barriers must find them.
 	b.Go("/account")
 	browser.Eval[string](b, `(document.querySelector("h1").style.color = "#999", document.querySelectorAll("main input:not([type=hidden])")[0].style.outline = "none", document.querySelectorAll("main input:not([type=hidden])")[1].addEventListener("keydown", e => e.preventDefault()), "")`)

@@ -32,6 +32,8 @@ func TestFromTheSetupLinkToAReleaseByDigest(t *testing.T) {
 	// Late enough for something to be held before.
 	g := newGateway(t, "127.0.0.1:9", time.Now().Add(100*time.Second).Truncate(time.Minute).Format("15:04"))
 	w := &world{t: t, g: g, sink: next, b: browser.Open(t, g)}
+	w.b.Go(w.b.SetupLink())
+	usable(t, w.b, "the setup link")
 	w.b.SetUp("ada", browser.Password)
 	w.firstSteps()
 	w.mailIsFound()
@@ -149,13 +151,17 @@ func (w *world) rolesAreKept() {
 			if status != want {
 				w.t.Errorf("%s as %s: %d, want %d", path, role, status, want)
 			}
-			if text := b.Text("body"); stranger && (strings.Contains(text, "kim@first.example") || strings.Contains(text, "onerror")) {
+			if text := browser.Eval[string](b, "document.body.innerText"); stranger && (strings.Contains(text, "kim@first.example") || strings.Contains(text, "onerror")) {
 				w.t.Errorf("%s as %s shows mail of others", path, role)
 			} else if letter == "e" && strings.Contains(text, "kim@first.example") {
 				w.t.Errorf("%s shows an end user who else got it", path)
 			}
 		}
 		b.Go("/account")
+		if letter == "e" {
+			usable(w.t, b, "the account of an end user")
+			b.Shot("own-account")
+		}
 		post := `(() => { const r = new XMLHttpRequest(); r.open("POST", "/config/apply", false); r.setRequestHeader("X-CSRF-Token", document.querySelector("[name=csrf]").value); r.setRequestHeader("Content-Type", "application/x-www-form-urlencoded"); r.send("text=x"); return r.status })()`
 		if status := browser.Eval[int](b, post); status != 403 {
 			w.t.Errorf("%s may change the configuration: %d", role, status)
@@ -214,6 +220,7 @@ func (w *world) releasedByDigest() {
 	b.Press("form[action='/logout'] button") // the links need no login
 	b.Go(links["Release"])
 	b.See("keep <img src=x onerror=alert(1)>")
+	usable(w.t, b, "the link of a digest")
 	b.Shot("digest-link")
 	for _, bad := range browser.Eval[[]string](b, strings.Replace(harmful, `document.querySelectorAll("script")`, `document.querySelectorAll("script, img")`, 1)) {
 		w.t.Errorf("the page of the link: %s", bad)
@@ -228,6 +235,7 @@ func (w *world) releasedByDigest() {
 		w.t.Errorf("released to %v: %.200s", m.To, m.Data)
 	}
 	b.Go(links["How often and when these mails come"])
+	usable(w.t, b, "the settings of digests")
 	b.Shot("digest-settings")
 	b.Fill("#often", "weekly")
 	b.Fill("#hour", "21")

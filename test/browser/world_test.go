@@ -240,7 +240,7 @@ func (w *world) api(method, path, body string) []byte {
 // tests open.
 var notPages = []string{
 	"/favicon.ico", "/healthz", "/metrics", "/robots.txt", "/static/{version}/{name...}", "/q/{token}", "/setup/{token}",
-	"/login/oidc/{name}", "/login/oidc/{name}/back", "/login", "/login/code", "/quarantine/{id}/html", "/overview/chart", "/overview/now", "/trace/stream", "/{$}",
+	"/login/oidc/{name}", "/login/oidc/{name}/back", "/login", "/login/code", "/quarantine/{id}/html", "/overview/chart", "/overview/now", "/overview/tops", "/trace/stream", "/{$}",
 }
 
 // pages are the addresses of all pages that a role may see, by the matrix of routes: a
