@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -169,5 +170,54 @@ func TestAListComesAlongWithTheFilterThatNamesIt(t *testing.T) {
 	}
 	if page := c.get("/config/files?kind=lists").Body.String(); !strings.Contains(page, "/config/file?path=bad.txt") {
 		t.Error("the list is not on the page of lists")
+	}
+}
+
+// TestEveryKeyOfTheExampleHasAField goes through the example with every key: each one is
+// in a form, and only the conditions of filters are written as the file writes them.
+func TestEveryKeyOfTheExampleHasAField(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/gatepost.example.toml")
+	must(t, err)
+	c, _, _ := configPages(t)
+	shown := map[string]string{}
+	form := func(section string) string {
+		if _, ok := shown[section]; !ok {
+			path := "/config/" + section
+			if body := c.get(path + "/new"); body.Code == http.StatusOK {
+				shown[section] = body.Body.String()
+			} else {
+				shown[section] = c.get(path).Body.String()
+			}
+		}
+		return shown[section]
+	}
+	header, key := regexp.MustCompile(`^#? ?\[\[?([a-z0-9_.]+)\]\]?`), regexp.MustCompile(`^#? ?([a-z0-9_]+) = `)
+	section, within, tried := "general", "", 0
+	for line := range strings.Lines(string(text)) {
+		if m := header.FindStringSubmatch(line); m != nil {
+			section, within, _ = strings.Cut(m[1], ".")
+			continue
+		}
+		m := key.FindStringSubmatch(line)
+		if m == nil || section == "flow" || within != "" {
+			continue
+		}
+		tried++
+		if body := form(section); !strings.Contains(body, `id="f-`+m[1]) && !strings.Contains(body, `name="has.`+m[1]+`"`) && !strings.Contains(body, `<legend>`+m[1]+`</legend>`) {
+			t.Errorf("[%s] %s is in no form", section, m[1])
+		}
+	}
+	if tried < 40 {
+		t.Errorf("%d keys were looked for", tried)
+	}
+	for _, section := range []string{"ldap", "http", "rewrite", "srs", "admin", "users", "store", "history", "disclaimer", "dns", "limits", "queue"} {
+		form(section)
+	}
+	for section, body := range shown {
+		for _, m := range regexp.MustCompile(`<textarea id="f-([^"]+)" name="[^"]+" class="mono"`).FindAllStringSubmatch(body, -1) {
+			if m[1] != "when" {
+				t.Errorf("[%s] %s is written as TOML", section, m[1])
+			}
+		}
 	}
 }
