@@ -23,6 +23,7 @@ type commands struct {
 	Quarantine quarantineCmd `cmd:"" help:"Look at the mail that is held back, and decide about it."`
 	Flow       flowCmd       `cmd:"" help:"Explain what the flows do."`
 	Greylist   greylistCmd   `cmd:"" help:"Look at who has to try again, and decide about it."`
+	Senders    sendersCmd    `cmd:"" help:"Look at who is allowed and who is blocked, and change it."`
 	Scan       scanCmd       `cmd:"" help:"Run the content flow on messages and say what it sees, and why."`
 	Route      routeCmd      `cmd:"" help:"Say where mail for an address goes, and why."`
 	Script     scriptCmd     `cmd:"" help:"Try the scripts of flows."`
