@@ -30,6 +30,7 @@ type commands struct {
 	Train      trainCmd      `cmd:"" help:"Teach the Bayesian filter what is ham and what is spam."`
 	Bayes      bayesCmd      `cmd:"" help:"Look at what the Bayesian filter has learned."`
 	History    historyCmd    `cmd:"" help:"Search what happened: to messages, sessions and deliveries."`
+	Explain    explainCmd    `cmd:"" help:"Look at a message that waits or is held again, with the rules of now."`
 	Log        logCmd        `cmd:"" help:"Search the log files."`
 	Trace      traceCmd      `cmd:"" help:"Show what happens while it happens."`
 	Status     statusCmd     `cmd:"" help:"Show how the running gateway is."`
