@@ -114,7 +114,12 @@ func TestATestEventIsSentOnce(t *testing.T) {
 			t.Errorf("%s: %v", status, err)
 		}
 	}
-	if len(s.got) != 3 || h.Stats() != (Stats{}) {
+	h.cfg.URL = "https://hooks.example.com/services/secret-path"
+	s.statuses = append(s.statuses, 0)
+	if err := h.Test(t.Context()); err == nil || strings.Contains(err.Error(), "secret-path") {
+		t.Errorf("a service that is down: %v", err)
+	}
+	if len(s.got) != 4 || h.Stats() != (Stats{}) {
 		t.Errorf("%d requests, %+v", len(s.got), h.Stats())
 	}
 }

@@ -32,6 +32,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -213,6 +214,10 @@ func (h *Hook) send(ctx context.Context, d delivery) (again bool, err error) {
 	req.Header.Set("Webhook-Signature", Sign(h.cfg.Secret, d.ID, at, d.Body))
 	resp, err := h.cfg.Client.Do(req)
 	if err != nil {
+		// Many services have their secret in the URL: it is not told again.
+		if wrapped := new(url.Error); errors.As(err, &wrapped) {
+			err = wrapped.Err
+		}
 		return true, err
 	}
 	defer resp.Body.Close()
