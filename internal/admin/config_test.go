@@ -246,3 +246,26 @@ func TestTheSchemaIsServed(t *testing.T) {
 		t.Errorf("%d: %.300s", status, text)
 	}
 }
+
+func TestProgramsRenameAndTest(t *testing.T) {
+	h, c, file := configServer(t)
+	code, _, body := ask(t, h, "POST", "/apply", `{"ops":[{"op":"rename","path":"transport[t]","value":"exchange"}],"why":"what it is"}`)
+	text, err := os.ReadFile(file)
+	if err != nil || code != http.StatusOK || !strings.Contains(string(text), `transport = "exchange"`) || !strings.Contains(string(text), `name = "exchange"`) {
+		t.Errorf("%d %s: %s", code, body, text)
+	}
+	for _, bad := range []string{`"path":"transport[none]","value":"x"`, `"path":"transport[exchange]","value":3`, `"path":"transport[exchange]","value":""`, `"path":"transport[exchange]","value":"x\ny"`, `"path":"transport","value":"x"`} {
+		if code, _, body := ask(t, h, "POST", "/apply", `{"ops":[{"op":"rename",`+bad+`}]}`); code != http.StatusBadRequest && code != http.StatusUnprocessableEntity {
+			t.Errorf("%s: %d %s", bad, code, body)
+		}
+	}
+	if code, _, body := ask(t, h, "POST", "/test-webhook", `{"name":"chat"}`); code != http.StatusOK || !strings.Contains(body, `"taken":true`) || c.what.Text != nil {
+		t.Errorf("%d %s", code, body)
+	}
+	if code, _, body := ask(t, h, "POST", "/test-webhook", `{"name":"other","change":{"ops":[{"op":"set","path":"hostname","value":"mx.example.com"}]}}`); code != http.StatusBadRequest || !strings.Contains(body, "no webhook other") || c.what.Text == nil {
+		t.Errorf("%d %s", code, body)
+	}
+	if code, got, body := ask(t, h, "POST", "/test-script", `{"path":"r.star"}`); code != http.StatusOK || got["passed"] != float64(2) {
+		t.Errorf("%d %s", code, body)
+	}
+}
