@@ -20,7 +20,7 @@ func (s *Site) senders() section {
 		return section{}
 	}
 	return section{
-		nav:  []entry{{Path: "/senders", Title: "Allowed and blocked senders", Group: "Mail", Order: 220, permission: accounts.ListsRead, scope: accounts.Own}},
+		nav:  []entry{{Path: "/senders", Title: "Sender lists", Group: "Mail", Order: 220, permission: accounts.ListsRead, scope: accounts.Own}},
 		said: map[string]string{"senders-allow": "Allowed.", "senders-block": "Blocked.", "senders-removed": "Taken off the list."},
 		routes: []admin.Route{
 			{Method: "GET", Path: "/senders", Permission: accounts.ListsRead, Scope: accounts.Own, Do: s.listSenders},
