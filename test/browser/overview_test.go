@@ -26,7 +26,7 @@ func TestTheOverviewIsLiveAndStaysWhereTheReaderIs(t *testing.T) {
 	}
 	browser.Eval[bool](b, `(() => {
 		document.querySelector("#o-table summary").click();
-		document.querySelector("#o-queue a").focus();
+		document.querySelector('#o-queue a[href$=active]').focus();
 		scrollTo(0, 200);
 		new MutationObserver(() => document.body.dataset.fresh = "").observe(document.querySelector(".figures"), { childList: true, subtree: true, characterData: true });
 		return true;

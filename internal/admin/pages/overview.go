@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"gatepost/internal/accounts"
 	"gatepost/internal/admin"
 	"gatepost/internal/history"
+	"gatepost/internal/mail"
 	"gatepost/internal/queue"
 )
 
@@ -119,6 +121,7 @@ type overviewView struct {
 	Checks   []admin.Check
 	Wrong    []admin.Check
 	Queue    *queue.Stats
+	States   []queueAges
 	Attempts []figure
 	Trouble  []queue.DestinationStats
 	Storage  []admin.StorageUse
@@ -145,7 +148,7 @@ func (o *overviewPages) view(r *http.Request, a *admin.Actor) (overviewView, err
 	v.Bytes, v.Flooded = counts.Totals["bytes"], counts.Totals["flooded"]
 	v.addMore(counts)
 	v.Tops = &topsView{Since: counts.Since, Lists: rankings(counts.Top, counts.Since, counts.AtLeast)}
-	o.addState(&v, a)
+	o.addState(r.Context(), &v, a)
 	return v, nil
 }
 
@@ -173,7 +176,7 @@ func (v *overviewView) addMore(counts *history.Statistics) {
 }
 
 // addState adds how the gateway is.
-func (o *overviewPages) addState(v *overviewView, a *admin.Actor) {
+func (o *overviewPages) addState(ctx context.Context, v *overviewView, a *admin.Actor) {
 	v.Stats = o.h.Stats()
 	if o.cfg.Health != nil && a.May(accounts.StatusRead) {
 		for _, c := range o.cfg.Health.Checks() {
@@ -192,13 +195,47 @@ func (o *overviewPages) addState(v *overviewView, a *admin.Actor) {
 	}
 	if o.cfg.Queue != nil && a.May(accounts.QueueRead) {
 		stats := o.cfg.Queue.Stats()
-		v.Queue = &stats
+		v.Queue, v.States = &stats, o.ages(ctx, &stats)
 		for _, d := range stats.Destinations {
 			if d.Dead || d.Paused || d.Missing {
 				v.Trouble = append(v.Trouble, d)
 			}
 		}
 	}
+}
+
+// queueAges are the items of one state: all, and those older than an hour and a day.
+type queueAges struct {
+	Title, Key      string
+	All, Hour, Days int
+}
+
+// maxAged is how long a queue may be for its ages to be counted at each look.
+const maxAged = 300_000
+
+// ages counts the queue by state and age; where nothing is that old, nothing is asked.
+func (o *overviewPages) ages(ctx context.Context, s *queue.Stats) []queueAges {
+	all := []queueAges{{"Coming in", string(mail.QueueIncoming), s.Incoming, 0, 0}, {"Being delivered", string(mail.QueueActive), s.Active, 0, 0},
+		{"Waiting", string(mail.QueueDeferred), s.Deferred, 0, 0}, {"On hold", string(mail.QueueHold), s.Hold, 0, 0}}
+	count := func(state string, age time.Duration) int {
+		if s.Oldest.IsZero() || time.Since(s.Oldest) < age {
+			return 0
+		}
+		n, err := o.cfg.Queue.Count(ctx, queue.Selector{State: mail.QueueState(state), OlderThan: age})
+		if err != nil {
+			return 0 // the states alone are shown
+		}
+		return n
+	}
+	if s.Incoming+s.Active+s.Deferred+s.Hold > maxAged {
+		return all
+	}
+	for i := range all {
+		if a := &all[i]; a.All > 0 {
+			a.Hour, a.Days = count(a.Key, time.Hour), count(a.Key, 24*time.Hour)
+		}
+	}
+	return all
 }
 
 func (o *overviewPages) page(w http.ResponseWriter, r *http.Request, a *admin.Actor) {

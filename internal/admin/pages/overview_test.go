@@ -16,6 +16,7 @@ import (
 	"gatepost/internal/admin/pages"
 	"gatepost/internal/history"
 	"gatepost/internal/mail"
+	"gatepost/internal/queue"
 	"gatepost/internal/store"
 )
 
@@ -168,4 +169,34 @@ func TestTheOverviewSaysFirstWhatNeedsAttention(t *testing.T) {
 		t.Errorf("%v %v", r.Code, err)
 	}
 
+}
+
+// aged is a queue whose items are two hours old, and one of them two days.
+type aged struct{ line }
+
+func (*aged) Stats() queue.Stats {
+	return queue.Stats{Active: 1, Deferred: 7, Oldest: time.Now().Add(-48 * time.Hour)}
+}
+
+func (*aged) Count(_ context.Context, s queue.Selector) (int, error) {
+	switch {
+	case s.State == mail.QueueDeferred && s.OlderThan == time.Hour:
+		return 6, nil
+	case s.State == mail.QueueDeferred && s.OlderThan == 24*time.Hour:
+		return 1, nil
+	}
+	return 0, nil
+}
+
+func TestTheOverviewShowsTheQueueByStateAndAge(t *testing.T) {
+	parts := remembering(t)
+	w := openWith(t, func(s *store.Store, pc *pages.Config) { parts(s, pc); pc.Queue = &aged{} })
+	r, err := w.as(accounts.Operator).send("GET", "/overview", "")
+	must(t, err)
+	for _, want := range []string{`<a href="/queue?state=deferred">Waiting</a></td><td class="num">7</td>`, `<a href="/queue?state=deferred&amp;older=1h">6</a>`,
+		`<a href="/queue?state=deferred&amp;older=1d">1</a>`, `Being delivered</a></td><td class="num">1</td><td class="num">0</td>`} {
+		if !strings.Contains(r.Body.String(), want) {
+			t.Errorf("no %s", want)
+		}
+	}
 }
