@@ -210,6 +210,9 @@ type queueAges struct {
 	All, Hour, Days int
 }
 
+// notCounted stands for a number that is not known.
+const notCounted = -1
+
 // maxAged is how long a queue may be for its ages to be counted at each look.
 const maxAged = 300_000
 
@@ -223,11 +226,14 @@ func (o *overviewPages) ages(ctx context.Context, s *queue.Stats) []queueAges {
 		}
 		n, err := o.cfg.Queue.Count(ctx, queue.Selector{State: mail.QueueState(state), OlderThan: age})
 		if err != nil {
-			return 0 // the states alone are shown
+			return notCounted
 		}
 		return n
 	}
 	if s.Incoming+s.Active+s.Deferred+s.Hold > maxAged {
+		for i := range all {
+			all[i].Hour, all[i].Days = notCounted, notCounted
+		}
 		return all
 	}
 	for i := range all {

@@ -172,10 +172,13 @@ func TestTheOverviewSaysFirstWhatNeedsAttention(t *testing.T) {
 }
 
 // aged is a queue whose items are two hours old, and one of them two days.
-type aged struct{ line }
+type aged struct {
+	line
+	more int
+}
 
-func (*aged) Stats() queue.Stats {
-	return queue.Stats{Active: 1, Deferred: 7, Oldest: time.Now().Add(-48 * time.Hour)}
+func (a *aged) Stats() queue.Stats {
+	return queue.Stats{Active: 1, Deferred: 7 + a.more, Oldest: time.Now().Add(-48 * time.Hour)}
 }
 
 func (*aged) Count(_ context.Context, s queue.Selector) (int, error) {
@@ -198,5 +201,11 @@ func TestTheOverviewShowsTheQueueByStateAndAge(t *testing.T) {
 		if !strings.Contains(r.Body.String(), want) {
 			t.Errorf("no %s", want)
 		}
+	}
+	w = openWith(t, func(s *store.Store, pc *pages.Config) { parts(s, pc); pc.Queue = &aged{more: 1_000_000} })
+	r, err = w.as(accounts.Operator).send("GET", "/overview", "")
+	must(t, err)
+	if text := r.Body.String(); strings.Count(text, "not counted: the queue is too long") != 8 || !strings.Contains(text, `<td class="num">1000007</td>`) {
+		t.Error("the ages of a very long queue are not said to be unknown")
 	}
 }
