@@ -32,13 +32,21 @@ func (s *Site) history() section {
 		return admin.Route{Method: "GET", Path: path, Permission: accounts.HistoryRead, Scope: accounts.Domains, Do: do}
 	}
 	sec := section{
-		nav:    []entry{{Path: "/history", Title: "History", Group: "Activity", Order: 100, permission: accounts.HistoryRead, scope: accounts.Domains}},
-		routes: []admin.Route{get("/history", h.search), get("/messages/{id}", h.message)},
+		nav: []entry{
+			{Path: "/history", Title: "History", Group: "Activity", Order: 100, permission: accounts.HistoryRead, scope: accounts.Domains},
+			{Path: "/trace", Title: "Live", Group: "Activity", Order: 102, permission: accounts.HistoryRead, scope: accounts.Domains},
+		},
+		routes: []admin.Route{get("/history", h.search), get("/messages/{id}", h.message), get("/trace", h.trace)},
 	}
 	if s.cfg.Again != nil {
 		sec.routes = append(sec.routes, admin.Route{Method: "POST", Path: "/messages/{id}/again", Permission: accounts.Explain, Quiet: true, Do: h.again})
 	}
 	return sec
+}
+
+// trace is the page of live events; the browser reads them from the API.
+func (h *historyPages) trace(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
+	h.show(w, r, a, page{Template: "trace.html", Title: "Live", Data: r.URL.Query()})
 }
 
 // historyRows is how many events a page has.
@@ -136,6 +144,8 @@ type messageView struct {
 	Log    []string
 	LogWhy string
 	can    map[string]bool
+	// SenderChoice is what can be done about the sender, nil for nothing.
+	SenderChoice *senderChoice
 	// Here says that the message itself is here, so that it can be looked at again.
 	Here bool
 }
@@ -166,6 +176,7 @@ func (h *historyPages) message(w http.ResponseWriter, r *http.Request, a *admin.
 	for _, what := range m.Can {
 		v.can[what] = true
 	}
+	v.SenderChoice = h.messageSenders(a, m)
 	v.Here = h.cfg.Again != nil && (m.Held != nil || len(m.Items) > 0)
 	for _, f := range m.Findings {
 		if authModules[f.Module] {

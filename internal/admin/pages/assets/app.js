@@ -1,5 +1,6 @@
 // What pages need of the browser: times in the reader's zone, the theme, the keyboard.
 import { drawCharts } from "./chart.js";
+import { live } from "./live.js";
 
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const short = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
@@ -138,3 +139,4 @@ document.addEventListener("submit", (e) => {
 }, true);
 document.addEventListener("htmx:after:settle", () => refresh(document));
 refresh(document);
+live();
