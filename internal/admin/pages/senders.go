@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -19,7 +20,7 @@ func (s *Site) senders() section {
 	if s.cfg.Senders == nil {
 		return section{}
 	}
-	return section{
+	sec := section{
 		nav:  []entry{{Path: "/senders", Title: "Sender lists", Group: "Mail", Order: 220, permission: accounts.ListsRead, scope: accounts.Own}},
 		said: map[string]string{"senders-allow": "Allowed.", "senders-block": "Blocked.", "senders-removed": "Taken off the list."},
 		routes: []admin.Route{
@@ -28,6 +29,13 @@ func (s *Site) senders() section {
 			{Method: "POST", Path: "/senders/remove", Permission: accounts.ListsWrite, Scope: accounts.Own, Act: "take senders off lists", MaxBody: maxBulk, Do: s.removeSenders},
 		},
 	}
+	if s.cfg.Quarantine != nil {
+		q := &quarantinePages{s, s.cfg.Quarantine}
+		sec.routes = append(sec.routes, admin.Route{
+			Method: "POST", Path: "/quarantine/senders", Permission: accounts.ListsWrite, Scope: accounts.Own, Act: "change list of senders", MaxBody: maxBulk, Do: q.senders,
+		})
+	}
+	return sec
 }
 
 // senderRows is how many entries a page has.
@@ -178,6 +186,45 @@ func (s *Site) removeSenders(w http.ResponseWriter, r *http.Request, a *admin.Ac
 	s.back(w, r, "/senders", "senders-removed")
 }
 
+// senders allows or blocks the senders of held messages that were chosen, each for those
+// recipients of its message whom the actor may see.
+func (q *quarantinePages) senders(w http.ResponseWriter, r *http.Request, a *admin.Actor) {
+	back := comeBack(r.PostFormValue("back"))
+	kind, ids := store.SenderKind(r.PostFormValue("do")), r.PostForm["id"]
+	var failed error
+	switch {
+	case len(ids) == 0:
+		failed = errors.New("choose messages first: tick the box beside each")
+	case len(ids) > admin.MaxQuarantineIDs:
+		failed = errors.New("choose fewer messages at once")
+	}
+	for _, id := range ids {
+		if failed != nil {
+			break
+		}
+		failed = q.putSender(r.Context(), a, id, kind)
+	}
+	if failed != nil {
+		q.listPage(w, r, a, back.Query(), errors.New(strings.TrimPrefix(failed.Error(), "bad request: ")))
+		return
+	}
+	q.back(w, r, back.String(), "senders-"+string(kind))
+}
+
+func (q *quarantinePages) putSender(ctx context.Context, a *admin.Actor, id string, kind store.SenderKind) error {
+	row, err := q.visible(ctx, a, id)
+	if err != nil {
+		return err
+	}
+	for i := range row.Entries {
+		put := admin.SenderPut{Owner: row.Entries[i].Key, Patterns: []string{row.Sender}, Kind: kind, Note: "from the quarantine"}
+		if _, err := admin.PutSenders(ctx, q.cfg.Senders, a, put); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // senderChoice is what the template "sender-buttons" offers about the sender of a message.
 type senderChoice struct {
 	// Patterns are the sender's address and domain, Owners the lists that the actor may
@@ -212,6 +259,15 @@ func (s *Site) senderChoice(a *admin.Actor, sender string, recipients []string, 
 		return nil
 	}
 	return c
+}
+
+// messageSenders are the choices about the sender of a message that came in.
+func (s *Site) messageSenders(a *admin.Actor, m *admin.MessagePage) *senderChoice {
+	var recipients []string
+	for i := range m.Recipients {
+		recipients = append(recipients, m.Recipients[i].Address)
+	}
+	return s.senderChoice(a, m.Sender, recipients, "/messages/"+m.ID.String())
 }
 
 // maxChoices bounds the recipients whose lists are offered.
