@@ -1,6 +1,7 @@
 package browser_test
 
 import (
+	"strings"
 	"testing"
 
 	"gatepost/test/browser"
@@ -16,7 +17,16 @@ func TestSendersAreAllowedAndBlockedByClicking(t *testing.T) {
 	b.Press("[data-rows] a")
 	b.Press("form[action='/senders'] button[value=block]")
 	b.See("Blocked.")
-	b.Shot("senders-message")
+	id := strings.TrimPrefix(b.Path(), "/quarantine/")
+	look(b, "/quarantine/"+id, "senders-message")
+	b.Go("/messages/" + id)
+	b.Press("form[action='/senders'] button[value=allow]")
+	b.See("Allowed.")
+	b.Shot("senders-history")
+	b.Go("/quarantine?sender=eve")
+	b.Click("[name=id]")
+	b.Press("button[value=block]")
+	b.See("Blocked.")
 	b.Go("/senders")
 	b.See("ann@in.example")
 	b.Click(".card summary")
