@@ -78,6 +78,7 @@ func (v *validator) checkBlocks(f *Flow) {
 	}
 	if f.Stage == stageContent {
 		v.checkScores(f)
+		v.checkProof(f)
 	}
 }
 
@@ -190,6 +191,19 @@ func (v *validator) checkThresholds(p *ScoreBlock) {
 	}
 	if _, err := flow.ParseThen(`subject:"` + p.SubjectTag + `"`); err != nil && p.SubjectTag != "" {
 		v.report(ruleBadAction, &p.SubjectTag, strings.TrimPrefix(err.Error(), "subject: "), "")
+	}
+}
+
+// checkProof finds lists of senders that allow nobody, because no block says who sent a
+// message.
+func (v *validator) checkProof(f *Flow) {
+	if slices.ContainsFunc(f.Blocks, func(b Block) bool { return b.Use == "authres" }) {
+		return
+	}
+	for i := range f.Blocks {
+		if p, ok := f.Blocks[i].Params.(*SendersBlock); ok && p.RequireAuth && v.ok(&p.RequireAuth) {
+			v.warn(ruleWarnNoProof, &f.Blocks[i].Use, "allows only senders that authres has proven, but there is no block authres", `add { use = "authres" }, or write require_auth = false`)
+		}
 	}
 }
 

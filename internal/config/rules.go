@@ -113,6 +113,7 @@ const (
 	ruleWarnUnusedText rule = "unused-disclaimer" // a disclaimer that no filter adds
 	ruleWarnResolver   rule = "dane-resolver"     // DANE without a name server on this host
 	ruleWarnNoScore    rule = "no-score"          // a block gives a score that nothing looks at, or a block score that does nothing
+	ruleWarnNoProof    rule = "no-proof"          // senders are allowed only with proof, but nothing looks for it
 	ruleWarnNoFilters  rule = "unused-filter"     // filters that no flow applies
 	ruleWarnUnusedFlow rule = "unused-flow"       // a flow that nothing names
 	ruleWarnNoAuth     rule = "unused-auth-flow"  // a flow knows users, but nobody may log in

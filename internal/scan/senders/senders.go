@@ -2,10 +2,12 @@ package senders
 
 import (
 	"context"
+	"errors"
 	"net/mail"
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	gmail "gatepost/internal/mail"
@@ -41,14 +43,24 @@ type Config struct {
 }
 
 // Module is a block "senders". It implements scan.Module, with scan.Block.After.
-type Module struct{ cfg Config }
+type Module struct {
+	cfg Config
+	// rests is when, in Unix nanoseconds, a store that did not answer is asked again.
+	rests atomic.Int64
+}
+
+// rest is how long a store that did not answer is left alone, so that not every message
+// waits for it.
+const rest = 5 * time.Second
+
+var errRests = errors.New("the store did not answer a moment ago")
 
 // New returns a module.
 func New(cfg Config) *Module {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = 2 * time.Second
 	}
-	return &Module{cfg}
+	return &Module{cfg: cfg}
 }
 
 // Bounds of one question to the store. A message with more recipients asks several times.
@@ -74,12 +86,19 @@ func (m *Module) Scan(ctx context.Context, in *scan.Input) ([]gmail.Finding, err
 	}
 	slices.Sort(patterns)
 	patterns = slices.Compact(patterns)
+	if time.Now().UnixNano() < m.rests.Load() {
+		return nil, errRests
+	}
+	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
 	defer cancel()
 	var findings []gmail.Finding
 	for group := range slices.Chunk(env.Recipients, recipientsOf) {
 		entries, err := m.cfg.Store.MatchSenders(ctx, ownersOf(group), patterns)
 		if err != nil {
+			if caller.Err() == nil {
+				m.rests.Store(time.Now().Add(rest).UnixNano())
+			}
 			return findings, err
 		}
 		if len(entries) == 0 {
@@ -231,7 +250,7 @@ func best(index map[store.SenderKey]*store.SenderEntry, owner string, authors []
 			// The longer pattern is the more specific one; an address beats any domain.
 			weight := len(p)
 			if !strings.HasPrefix(p, "@") {
-				weight += maxAddressLen
+				weight = maxAddressLen
 			}
 			if weight > at || weight == at && e.Kind == store.SenderBlocked {
 				found, who, at = e, a, weight
@@ -247,7 +266,9 @@ func best(index map[store.SenderKey]*store.SenderEntry, owner string, authors []
 func proven(in *scan.Input, a author) bool {
 	_, domain, _ := strings.Cut(a.key, "@")
 	org := dmarc.OrgDomain(domain)
-	if org == "" {
+	// SPF proves the envelope. Where the author that readers see is another, and a
+	// forged one, that is no reason to let the message through.
+	if _, forged := in.Finding("authres", "dmarc:fail"); forged || org == "" {
 		return false
 	}
 	for i := range in.Reports {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"gatepost/internal/mail"
 	"gatepost/internal/message"
@@ -114,6 +116,7 @@ func TestTheMostSpecificEntryCounts(t *testing.T) {
 		{"a domain holds for those below it", []string{"* block @shop.example"}, "n@a.b.shop.example", "n@a.b.shop.example", nil, []string{ann}, "ann@in.example blocked @shop.example"},
 		{"and for none whose name only ends so", []string{"* block @shop.example"}, "n@myshop.example", "n@myshop.example", nil, []string{ann}, ""},
 		{"blocked before allowed where both are as specific", []string{"* allow a@out.example", "* block b@out.example"}, "a@out.example", "b@out.example", []string{"dmarc:pass=out.example"}, []string{ann}, "ann@in.example blocked b@out.example"},
+		{"a long address is no more specific than a short one", []string{"* allow long.name@out.example", "* block b@out.example"}, "long.name@out.example", "b@out.example", []string{"dmarc:pass=out.example"}, []string{ann}, "ann@in.example blocked b@out.example"},
 		{"the author counts as the envelope does", []string{"* block ceo@out.example"}, "bounce@mailer.example", "The CEO <CEO@Out.Example>", nil, []string{ann}, "ann@in.example blocked ceo@out.example"},
 		{"the second author as well", []string{"* block ceo@out.example"}, "", "a@b.example, ceo@out.example", nil, []string{ann}, "ann@in.example blocked ceo@out.example"},
 		{"a broken From is looked through", []string{"* block ceo@out.example"}, "", "x <<ceo@out.example>", nil, []string{ann}, "ann@in.example blocked ceo@out.example"},
@@ -142,6 +145,7 @@ func TestWhoIsAllowedMustBeTheSender(t *testing.T) {
 	}{
 		{"nothing proves it", "n@shop.example", "n@shop.example", nil, false, SymbolUnproven},
 		{"SPF proves the envelope", "n@shop.example", "n@shop.example", []string{"spf:pass=shop.example"}, false, SymbolAllowed},
+		{"but not where the author is forged", "n@shop.example", "boss@bank.example", []string{"spf:pass=shop.example", "dmarc:fail=bank.example"}, false, SymbolUnproven},
 		{"and nothing for an author elsewhere", "n@evil.example", "n@shop.example", []string{"spf:pass=evil.example"}, false, SymbolUnproven},
 		{"SPF of HELO proves no sender", "n@shop.example", "n@shop.example", []string{"spf:pass=helo:shop.example"}, false, SymbolUnproven},
 		{"a signature of the domain", "x@mailer.example", "n@shop.example", []string{"dkim:pass=shop.example"}, false, SymbolAllowed},
@@ -170,10 +174,28 @@ func TestWhoIsAllowedMustBeTheSender(t *testing.T) {
 
 func TestAStoreThatIsAwayIsTold(t *testing.T) {
 	away := errors.New("connection refused")
-	m := New(Config{Store: &lists{err: away}})
-	if got, err := m.Scan(t.Context(), input(t, "a@out.example", "a@out.example", nil, "ann@in.example")); !errors.Is(err, away) || len(got) > 0 {
-		t.Errorf("got %v, %v", got, err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		l := &lists{err: away}
+		m := New(Config{Store: l})
+		scan := func() error {
+			got, err := m.Scan(t.Context(), input(t, "a@out.example", "a@out.example", nil, "ann@in.example"))
+			if len(got) > 0 {
+				t.Errorf("got %v", got)
+			}
+			return err
+		}
+		if err := scan(); !errors.Is(err, away) {
+			t.Error(err)
+		}
+		if err := scan(); err == nil || errors.Is(err, away) {
+			t.Errorf("it was asked again at once: %v", err)
+		}
+		time.Sleep(rest)
+		l.err = nil
+		if err := scan(); err != nil {
+			t.Errorf("it is not asked again: %v", err)
+		}
+	})
 }
 
 func TestPatternsAndOwnersAreKeptInOneForm(t *testing.T) {
