@@ -315,7 +315,7 @@ func pagesToAsk() []pageToAsk {
 	someone := func(v *visitor) string { return fmt.Sprintf("user%d@%s", v.rng.IntN(historyPeople), pageDomain) }
 	return []pageToAsk{
 		{"overview", false, fixed("/overview")},
-		{"overview, 90 days", false, fixed("/overview?over=90d")},
+		{"overview, a month", false, fixed("/overview?over=30d")},
 		{"overview of one domain's administrator", true, fixed("/overview")},
 		{"history, the latest", false, fixed("/history")},
 		{"history, a recipient", false, search(func(v *visitor) string { return "recipient:" + someone(v) })},
