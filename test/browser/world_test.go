@@ -32,11 +32,8 @@ type world struct {
 	held, queued, revision string
 }
 
-// marker is what the texts of strangers set if they run, and the class of elements that
-// they would make.
-const marker = "pwned"
-
-// attacks are texts that break out of many places. None has a line end or a quote that
+// attacks are texts that break out of many places; "pwned" is what they set if they run,
+// and the class of elements that they would make. None has a line end or a quote that
 // SMTP's syntax could not carry in a header.
 var attacks = []string{
 	`<script>window.pwned=1</script>`,
