@@ -36,7 +36,7 @@ func (a *app) addWeb(cfg *config.Config, ac *admin.Config) error {
 	}
 	ac.Gate, err = admin.NewGate(admin.GateConfig{
 		Accounts: a.services.accounts, Check: webLogin{a}, BaseURL: string(cfg.Admin.BaseURL),
-		Proxies: cfg.Admin.TrustedProxies, Providers: providers,
+		Proxies: cfg.Admin.TrustedProxies, Providers: providers, Domains: a.withAliases,
 	})
 	if err != nil {
 		return err
@@ -68,6 +68,27 @@ func (a *app) hostname(cfg *config.Config) func() string {
 		}
 		return string(cfg.Hostname)
 	}
+}
+
+// withAliases adds the aliases that domains have now: mail to an alias is its parent's.
+func (a *app) withAliases(domains []string) []string {
+	state := a.state.Load()
+	if state == nil || len(domains) == 0 {
+		return domains
+	}
+	all := slices.Clone(domains)
+	for i := range state.gen.cfg.Domains {
+		d := &state.gen.cfg.Domains[i]
+		if !slices.Contains(domains, string(d.Name)) {
+			continue
+		}
+		for _, alias := range d.Aliases {
+			if !slices.Contains(all, string(alias)) {
+				all = append(all, string(alias))
+			}
+		}
+	}
+	return all
 }
 
 // webLogin decides about logins with what the present generation knows.

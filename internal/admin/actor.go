@@ -16,7 +16,7 @@ type Actor struct {
 	// nobody, who gets to public routes only.
 	Name string
 	Role accounts.Role
-	// Domains are a domain administrator's, in lower case.
+	// Domains are a domain administrator's, in lower case, with their aliases.
 	Domains []string
 	// Addresses are an end user's, in lower case.
 	Addresses []string

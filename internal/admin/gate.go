@@ -31,6 +31,9 @@ type GateConfig struct {
 	Proxies []netip.Prefix
 	// Providers are of OpenID Connect.
 	Providers []Provider
+	// Domains adds the aliases that the domains of an account have in the present
+	// configuration; nil: they have none.
+	Domains func(domains []string) []string
 }
 
 // Checker decides about a name and a password; *auth.Gate is one.
@@ -49,6 +52,7 @@ type Gate struct {
 	// down by letting it wait.
 	logins    chan struct{}
 	providers []Provider
+	domains   func([]string) []string
 }
 
 // maxLogins bounds the logins under way; each may take a connection for as long as
@@ -62,7 +66,10 @@ func NewGate(cfg GateConfig) (*Gate, error) {
 	}
 	g := &Gate{
 		accounts: cfg.Accounts, check: cfg.Check, proxies: cfg.Proxies, origins: http.NewCrossOriginProtection(),
-		logins: make(chan struct{}, maxLogins), providers: cfg.Providers,
+		logins: make(chan struct{}, maxLogins), providers: cfg.Providers, domains: cfg.Domains,
+	}
+	if g.domains == nil {
+		g.domains = func(domains []string) []string { return domains }
 	}
 	if cfg.BaseURL == "" {
 		return g, nil
@@ -102,7 +109,7 @@ func (g *Gate) identify(r *http.Request, route *Route) (*Actor, error) {
 		return a, err
 	}
 	a.Name, a.Account, a.Session, a.CSRF = v.Account, v.Account, v.ID, v.CSRF
-	a.Role, a.Domains, a.Addresses, a.Kind = v.Role, v.Domains, v.Addresses, v.Kind
+	a.Role, a.Domains, a.Addresses, a.Kind = v.Role, g.domains(v.Domains), v.Addresses, v.Kind
 	return a, nil
 }
 
@@ -121,7 +128,7 @@ func (g *Gate) byToken(r *http.Request, a *Actor, header string) error {
 		return err
 	}
 	a.Name, a.Account, a.Token, a.Kind = "token "+t.Name+" of "+account.Name, account.Name, t.Name, accounts.Local
-	a.Role, a.Domains, a.Addresses = account.Role, account.Domains, account.Addresses
+	a.Role, a.Domains, a.Addresses = account.Role, g.domains(account.Domains), account.Addresses
 	if len(t.Scopes) > 0 {
 		a.scopes = t.Scopes
 	}
