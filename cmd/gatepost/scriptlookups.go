@@ -62,8 +62,8 @@ func (a *app) scriptParts(g, old *generation) (*scriptParts, error) {
 		if err := a.addSMTP(g, p); err != nil {
 			return nil, nil, err
 		}
-		if err := a.addPlaces(g, p); err != nil {
-			return nil, nil, errors.Join(err, p.close())
+		if g.places != nil {
+			p.Countries = g.places
 		}
 		return p, &keptPart{close: p.close}, nil
 	})
@@ -150,18 +150,27 @@ func placesOf(cfg *config.Config) []string {
 	return files
 }
 
-// addPlaces makes what knows countries.
-func (a *app) addPlaces(g *generation, p *scriptParts) error {
+// buildPlaces makes what knows countries, for scripts and for the page of a message.
+func (a *app) buildPlaces(g, old *generation) (err error) {
 	files := placesOf(g.cfg)
 	if len(files) == 0 {
 		return nil
 	}
-	places, err := access.OpenPlaces(files, a.logger("Access"))
-	if err != nil {
-		return err
+	g.places, err = keep(g, old, fmt.Sprintf("places %q", files), func() (*access.Places, *keptPart, error) {
+		places, err := access.OpenPlaces(files, a.logger("Access"))
+		return places, nil, err
+	})
+	return err
+}
+
+// country is where an address is, as "DE"; "" where no database is configured or it
+// does not know.
+func (a *app) country(addr netip.Addr) string {
+	state := a.state.Load()
+	if state == nil || state.gen.places == nil || !addr.IsValid() {
+		return ""
 	}
-	p.Countries = places
-	return nil
+	return state.gen.places.Country(addr)
 }
 
 // scriptDNS implements script.DNS.

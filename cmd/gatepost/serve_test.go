@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"gatepost/internal/admin"
 	"gatepost/internal/spool"
 )
 
@@ -264,34 +262,6 @@ func TestWhatNeedsARestartIsNamed(t *testing.T) {
 	s.write("gatepost.toml", string(text))
 	if err := a.reload(t.Context()); err != nil || a.state.Load().reloadErr != nil {
 		t.Errorf("back to what it was: %v, %v", err, a.state.Load().reloadErr)
-	}
-}
-
-// A first administrator gives the host its name while it runs: greetings and reports
-// have it, and the first report goes to the new postmaster.
-func TestAReloadGivesTheHostAnotherName(t *testing.T) {
-	s := newSite(t)
-	s.configure("")
-	a := s.mustStart()
-	text, err := os.ReadFile(s.file())
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.write("gatepost.toml", strings.NewReplacer(`hostname = "gw.example.com"`, "hostname = \"mx.other.example\"\npostmaster = \"me@in.example\"").Replace(string(text)))
-	if err := a.reload(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	conn, err := net.Dial("tcp", s.smtp)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	line, err := bufio.NewReader(conn).ReadString('\n')
-	if err != nil || !strings.HasPrefix(line, "220 mx.other.example ") {
-		t.Errorf("greeting %q, %v", line, err)
-	}
-	if got := a.pagesConfig(a.gen.cfg, &admin.Config{}).Hostname(); got != "mx.other.example" {
-		t.Errorf("the pages say %q", got)
 	}
 }
 

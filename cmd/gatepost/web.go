@@ -54,7 +54,7 @@ func (a *app) addWeb(cfg *config.Config, ac *admin.Config) error {
 func (a *app) pagesConfig(cfg *config.Config, ac *admin.Config) pages.Config {
 	return pages.Config{
 		Gate: ac.Gate, Log: a.logs.Logger("Admin"), Configuration: ac.Configuration, Keys: keysAPI{a}, Bayes: contentAPI{a}.BayesStatus,
-		TestMail: a.sendTestMail, Again: ac.Again,
+		TestMail: a.sendTestMail, Again: ac.Again, Country: a.country,
 		Hostname: a.hostname(cfg), Quarantine: a.services.quarantine, Queue: ac.Queue, Greylist: greylists{a}, Senders: ac.Senders,
 		Transports: a.transportNames, History: ac.History, LogFiles: ac.LogFiles, Health: ac.Health, Storage: a.storage.Storage, Digests: ac.Digests,
 	}

@@ -16,6 +16,7 @@ import (
 	"gatepost/internal/dns"
 	"gatepost/internal/gateway"
 	"gatepost/internal/logs"
+	"gatepost/internal/policy/access"
 	"gatepost/internal/policy/auth"
 	"gatepost/internal/policy/greylist"
 	"gatepost/internal/queue"
@@ -52,6 +53,8 @@ type generation struct {
 	// directories and webs are the [[ldap]] and [[http]] by name.
 	directories map[string]*directory
 	webs        map[string]*web
+	// places knows countries; nil: no database is configured.
+	places *access.Places
 	// greylists are those of its flows, each once.
 	greylists []*greylist.Greylist
 	// stages are the flows before content, logins those of the stage auth by listener.
@@ -101,7 +104,7 @@ func (a *app) build(cfg *config.Config, old *generation) (*generation, error) {
 	if err := a.buildTransports(g, old); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(g, old *generation) error{a.buildLookups, a.buildProxies, a.buildRoutes, a.buildContent, a.buildStages, a.buildLogin} {
+	for _, step := range []func(g, old *generation) error{a.buildLookups, a.buildPlaces, a.buildProxies, a.buildRoutes, a.buildContent, a.buildStages, a.buildLogin} {
 		if err := step(g, old); err != nil {
 			return nil, errors.Join(err, g.closeNew(old))
 		}

@@ -146,6 +146,8 @@ type messageView struct {
 	can    map[string]bool
 	// SenderChoice is what can be done about the sender, nil for nothing.
 	SenderChoice *senderChoice
+	// Country is where the client is, "" where nobody knows.
+	Country string
 	// Here says that the message itself is here, so that it can be looked at again.
 	Here bool
 }
@@ -177,6 +179,9 @@ func (h *historyPages) message(w http.ResponseWriter, r *http.Request, a *admin.
 		v.can[what] = true
 	}
 	v.SenderChoice = h.messageSenders(a, m)
+	if h.cfg.Country != nil && m.Client != nil {
+		v.Country = h.cfg.Country(m.Client.Client)
+	}
 	v.Here = h.cfg.Again != nil && (m.Held != nil || len(m.Items) > 0)
 	for _, f := range m.Findings {
 		if authModules[f.Module] {

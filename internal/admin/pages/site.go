@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"path"
 	"slices"
@@ -45,6 +46,8 @@ type Config struct {
 	Senders admin.SenderLists
 	// Again looks at messages once more with today's rules; nil: nobody does.
 	Again admin.Again
+	// Country is where an address is, as "DE", "" where nobody knows; nil: nobody does.
+	Country func(netip.Addr) string
 	// History is what happened, for overview, history and the pages of messages; LogFiles
 	// is the log, Health how the parts are.
 	History  admin.History
