@@ -46,24 +46,22 @@ func (a *app) startWebhooks(cfg *config.Config) error {
 		a.services.hooks = append(a.services.hooks, hook, web)
 		a.serving.Go(func() { hook.Run(a.running) })
 	}
-	return forgetOthers(dir, kept)
-}
-
-// forgetOthers removes the files of a directory but for some.
-func forgetOthers(dir string, but []string) error {
-	all, err := os.ReadDir(dir)
-	if err != nil {
-		return fmt.Errorf("look for what waits for webhooks: %w", err)
-	}
-	for _, e := range all {
-		if slices.Contains(but, e.Name()) {
-			continue
-		}
-		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
-			return fmt.Errorf("forget what waits for a webhook: %w", err)
-		}
+	if err := forgetOthers(dir, kept); err != nil {
+		// Whatever lies there is no reason to take no mail.
+		a.log.Warn("what waits for webhooks that there are no more is not forgotten", "error", err)
 	}
 	return nil
+}
+
+// forgetOthers removes the files of a directory but for some. Directories are nobody's.
+func forgetOthers(dir string, but []string) error {
+	all, err := os.ReadDir(dir)
+	for _, e := range all {
+		if !e.IsDir() && !slices.Contains(but, e.Name()) {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
 }
 
 // makeWebhook makes a hook, and what has to be closed after it. file keeps what waits.
