@@ -135,9 +135,11 @@ func TestMailGoesThroughTheWire(t *testing.T) {
 				for network, server := range map[string]string{"tcp4": "10.9.2.2", "tcp6": "fd09:2::2"} {
 					w.goesThrough(t, end, network, server, spoof)
 				}
-				if log := w.gate.MailLog(); !strings.Contains(log, "original=10.9.2.2:587") || !strings.Contains(log, "original=[fd09:2::2]:25") {
-					t.Errorf("the log does not say where the client wanted to go:\n%s", log)
-				}
+				// Lines of the log are written a moment later.
+				gatepost.Eventually(t, "the log says where the client wanted to go", patience, func() bool {
+					log := w.gate.MailLog()
+					return strings.Contains(log, "original=10.9.2.2:587") && strings.Contains(log, "original=[fd09:2::2]:25")
+				})
 			})
 		}
 	}
