@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -70,32 +69,49 @@ func ScanAgain(ctx context.Context, again Again, id mail.ID) (*SeenAgain, error)
 	return x, nil
 }
 
-// compareFindings puts what is found now first, in its order, and then what is gone.
+// compareFindings puts what is found now first, in its order, and then what is gone. A
+// check may find the same more than once, two signatures of one domain for instance:
+// those are told apart by their reasons, and then taken in turn.
 func compareFindings(then, now []mail.Finding) []FindingAgain {
 	name := func(f *mail.Finding) string {
 		return strings.Join(append([]string{f.Module, f.Symbol, f.Part, f.Name, string(f.Result)}, f.Recipients...), "\x00")
 	}
-	before := make(map[string]*mail.Finding, len(then))
+	before := make(map[string][]*mail.Finding, len(then))
 	for i := range then {
-		before[name(&then[i])] = &then[i]
+		before[name(&then[i])] = append(before[name(&then[i])], &then[i])
+	}
+	// What is word for word the same goes first, so that nothing else takes its place.
+	was := make([]*mail.Finding, len(now))
+	for _, exact := range []bool{true, false} {
+		for i := range now {
+			key := name(&now[i])
+			at := slices.IndexFunc(before[key], func(f *mail.Finding) bool {
+				return !exact || f.Reason == now[i].Reason && f.Score == now[i].Score
+			})
+			if was[i] == nil && at >= 0 {
+				was[i] = before[key][at]
+				before[key] = slices.Delete(before[key], at, at+1)
+			}
+		}
 	}
 	all := make([]FindingAgain, 0, len(now))
 	for i := range now {
-		f := FindingAgain{Finding: now[i], Change: "new"}
-		if was := before[name(&now[i])]; was != nil {
-			delete(before, name(&now[i]))
-			if f.Change = ""; was.Score != f.Score {
-				f.Change, f.Before = "changed", was.Score
-			}
+		f := FindingAgain{Finding: now[i]}
+		switch {
+		case was[i] == nil:
+			f.Change = "new"
+		case was[i].Score != f.Score:
+			f.Change, f.Before = "changed", was[i].Score
 		}
 		all = append(all, f)
 	}
-	var gone []FindingAgain
-	for _, f := range before {
-		gone = append(gone, FindingAgain{Finding: *f, Change: "gone"})
+	// Those that are left, in the order in which they were found.
+	for i := range then {
+		if slices.Contains(before[name(&then[i])], &then[i]) {
+			all = append(all, FindingAgain{Finding: then[i], Change: "gone"})
+		}
 	}
-	slices.SortFunc(gone, func(a, b FindingAgain) int { return cmp.Compare(name(&a.Finding), name(&b.Finding)) })
-	return append(all, gone...)
+	return all
 }
 
 func (s *Server) routeAgain(r *router) {
